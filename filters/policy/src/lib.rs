@@ -1,0 +1,66 @@
+//! The policy: values in, decision out.
+//!
+//! Owns the policy document and its errors, the canonical form of hosts, the direction of a
+//! request with its evidence, and the decision. Never touches a host, a clock, randomness or I/O,
+//! so that the filters, the command line and the tests all decide with the same code.
+//!
+//! ```
+//! use meridian_policy::{Policy, Request, Vantage};
+//!
+//! let policy = Policy::from_json(
+//!     br#"{"hosts": {"ingress": {"default": "deny", "rules": [
+//!         {"name": "shop", "hosts": ["shop.example.com"], "action": "allow"}]}}}"#,
+//! )
+//! .unwrap();
+//! let mut request = Request::new(b"Shop.Example.com.:443");
+//! request.source = "203.0.113.7".parse().ok();
+//! let verdict = policy.decide(Vantage::Ingress, &mut request);
+//! assert_eq!(verdict.decision.as_str(), "allow");
+//! assert_eq!(verdict.direction.as_str(), "north-south");
+//! ```
+
+#![forbid(unsafe_code)]
+// Input of any kind reaches this crate inside a proxy worker, where a panic is an outage.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
+mod component;
+mod conditions;
+mod decision;
+mod direction;
+mod document;
+mod error;
+mod host;
+mod host_map;
+mod mesh;
+mod pattern;
+mod policy;
+mod principal;
+mod quoted;
+mod reader;
+mod request;
+mod section;
+mod tags;
+mod vocabulary;
+
+pub use conditions::From;
+pub use decision::{DryRun, Reason, Refusal, Verdict};
+pub use document::{Document, StringList};
+pub use error::ConfigError;
+pub use host::{Authority, Host, InvalidHost, Name};
+pub use host_map::HostMap;
+pub use mesh::{Gateway, Mesh};
+pub use pattern::{HostPattern, Pattern, PatternError};
+pub use policy::{Deny, Policy, Sni};
+pub use principal::{Principal, PrincipalPattern};
+pub use request::{Evidence, Request};
+pub use section::{MAX_RULES, Rule, Section};
+pub use tags::{TagWrite, Tags};
+pub use vocabulary::{Action, ComponentType, Direction, DirectionEvidence, Mode, SniMode, Vantage};

@@ -1,0 +1,162 @@
+//! The whole policy, read from its document.
+
+use crate::component::Components;
+use crate::reader::{Errors, Fields, Node};
+use crate::{Action, ConfigError, Document, Mesh, Section, SniMode, Tags, Vantage};
+
+/// A policy, ready to decide. See [`Policy::decide`].
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// What is inside.
+    pub mesh: Mesh,
+    pub(crate) components: Components,
+    sections: [Section; 4],
+    /// What a mismatch of SNI and authority means.
+    pub sni: Sni,
+    /// What a refused client gets.
+    pub deny: Deny,
+    /// Where the tags go.
+    pub tags: Tags,
+}
+
+/// The section `sni`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sni {
+    /// What a mismatch does.
+    pub mismatch: SniMode,
+    /// The status of a refusal; 421 (Misdirected Request, RFC 9110) makes browsers try again on a
+    /// connection of its own.
+    pub status: u16,
+}
+
+/// The section `deny`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deny {
+    /// The HTTP status, 403 by default.
+    pub status: u16,
+    /// The body, which says nothing of rules.
+    pub body: String,
+}
+
+impl Policy {
+    /// Reads a policy in JSON, as the filters get it.
+    ///
+    /// # Errors
+    /// Every error of the document, each with its place.
+    pub fn from_json(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
+        Self::from_document(&Document::from_json(json).map_err(|error| vec![error])?)
+    }
+
+    /// Reads a policy from its document.
+    ///
+    /// # Errors
+    /// Every error of the document, each with its place.
+    pub fn from_document(document: &Document) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Errors::default();
+        let policy = Self::read(&mut errors, Node::root(document));
+        match errors.into_result(policy)? {
+            Some(policy) => Ok(policy),
+            None => Err(vec![ConfigError {
+                path: String::new(),
+                message: "cannot be read".to_owned(),
+                hint: "write a mapping with the fields of a policy".to_owned(),
+            }]),
+        }
+    }
+
+    fn read(errors: &mut Errors, root: Node<'_>) -> Option<Self> {
+        let fields = root.fields(
+            errors,
+            &["mesh", "components", "hosts", "sni", "deny", "tags"],
+        )?;
+        let mesh = Mesh::read(errors, fields.get("mesh"));
+        let components = Components::read(errors, fields.get("components"));
+        let sections = read_sections(errors, fields);
+        let sni = read_sni(errors, fields.get("sni"));
+        let deny = read_deny(errors, fields.get("deny"));
+        let tags = Tags::read(errors, fields.get("tags"));
+        let mut mesh = mesh?;
+        mesh.know_namespaces(components.namespaces.iter().map(String::as_str));
+        Some(Self {
+            mesh,
+            components,
+            sections,
+            sni,
+            deny,
+            tags,
+        })
+    }
+
+    /// The host rules of a vantage point.
+    pub fn section(&self, vantage: Vantage) -> &Section {
+        let [ingress, egress, inbound, outbound] = &self.sections;
+        match vantage {
+            Vantage::Ingress => ingress,
+            Vantage::Egress => egress,
+            Vantage::Inbound => inbound,
+            Vantage::Outbound => outbound,
+        }
+    }
+}
+
+/// The sections in the order of [`Vantage::ALL`]. Gateways refuse what no one wrote a rule for.
+fn read_sections(errors: &mut Errors, fields: Fields<'_>) -> [Section; 4] {
+    let hosts = fields.get("hosts");
+    let fields = hosts
+        .as_ref()
+        .and_then(|node| node.fields(errors, &["ingress", "egress", "inbound", "outbound"]));
+    let mut section = |name, default| match fields.and_then(|fields| fields.get(name)) {
+        Some(node) => Section::read(errors, node, default),
+        None => Section::new(default),
+    };
+    [
+        section("ingress", Action::Deny),
+        section("egress", Action::Deny),
+        section("inbound", Action::Allow),
+        section("outbound", Action::Allow),
+    ]
+}
+
+fn read_sni(errors: &mut Errors, node: Option<Node<'_>>) -> Sni {
+    let mut sni = Sni {
+        mismatch: SniMode::Deny,
+        status: 421,
+    };
+    if let Some(node) = node
+        && let Some(fields) = node.fields(errors, &["mismatch", "status"])
+    {
+        if let Some(node) = fields.get("mismatch")
+            && let Some(mode) = node.word(errors)
+        {
+            sni.mismatch = mode;
+        }
+        if let Some(status) = fields
+            .get("status")
+            .and_then(|node| node.number(errors, 400, 599))
+        {
+            sni.status = status;
+        }
+    }
+    sni
+}
+
+fn read_deny(errors: &mut Errors, node: Option<Node<'_>>) -> Deny {
+    let mut deny = Deny {
+        status: 403,
+        body: "host not allowed\n".to_owned(),
+    };
+    if let Some(node) = node
+        && let Some(fields) = node.fields(errors, &["status", "body"])
+    {
+        if let Some(status) = fields
+            .get("status")
+            .and_then(|node| node.number(errors, 400, 599))
+        {
+            deny.status = status;
+        }
+        if let Some(body) = fields.get("body").and_then(|node| node.string(errors)) {
+            deny.body = body.to_owned();
+        }
+    }
+    deny
+}

@@ -1,0 +1,98 @@
+//! What a decision may ask about a request.
+
+use std::net::IpAddr;
+
+use crate::Principal;
+
+/// The evidence of one request. A decision asks only for what it needs, each at most once, because
+/// inside a proxy every answer is a crossing of the sandbox.
+pub trait Evidence {
+    /// The authority as the client wrote it; empty when there is none.
+    fn authority(&mut self) -> Vec<u8>;
+    /// The client's address; `None` for a Unix socket.
+    fn source(&mut self) -> Option<IpAddr>;
+    /// The address that the client dialled.
+    fn destination(&mut self) -> Option<IpAddr>;
+    /// The identity in the peer's certificate, where mutual TLS ends here.
+    fn peer(&mut self) -> Option<Principal>;
+    /// The server name of a TLS connection that ends here.
+    fn sni(&mut self) -> Option<Vec<u8>>;
+    /// True if a TLS connection ends here.
+    fn is_tls(&mut self) -> bool;
+    /// The cluster of the route.
+    fn cluster(&mut self) -> Option<String>;
+    /// The value of the direction's tag header as it arrived.
+    fn tag(&mut self) -> Option<Vec<u8>>;
+    /// True if the request carries `x-forwarded-for`.
+    fn is_forwarded(&mut self) -> bool;
+    /// The namespace of the workload that the proxy serves.
+    fn namespace(&self) -> Option<&str>;
+}
+
+/// Evidence that is known beforehand: the command line's and the tests' requests.
+#[derive(Debug, Clone, Default)]
+pub struct Request<'r> {
+    /// See [`Evidence::authority`].
+    pub authority: &'r [u8],
+    /// See [`Evidence::source`].
+    pub source: Option<IpAddr>,
+    /// See [`Evidence::destination`].
+    pub destination: Option<IpAddr>,
+    /// See [`Evidence::peer`].
+    pub peer: Option<Principal>,
+    /// See [`Evidence::sni`].
+    pub sni: Option<&'r [u8]>,
+    /// See [`Evidence::is_tls`].
+    pub tls: bool,
+    /// See [`Evidence::cluster`].
+    pub cluster: Option<&'r str>,
+    /// See [`Evidence::tag`].
+    pub tag: Option<&'r [u8]>,
+    /// See [`Evidence::is_forwarded`].
+    pub forwarded: bool,
+    /// See [`Evidence::namespace`].
+    pub namespace: Option<&'r str>,
+}
+
+impl<'r> Request<'r> {
+    /// A request of which only the authority is known.
+    pub fn new(authority: &'r [u8]) -> Self {
+        Self {
+            authority,
+            ..Self::default()
+        }
+    }
+}
+
+impl Evidence for Request<'_> {
+    fn authority(&mut self) -> Vec<u8> {
+        self.authority.to_vec()
+    }
+    fn source(&mut self) -> Option<IpAddr> {
+        self.source
+    }
+    fn destination(&mut self) -> Option<IpAddr> {
+        self.destination
+    }
+    fn peer(&mut self) -> Option<Principal> {
+        self.peer.clone()
+    }
+    fn sni(&mut self) -> Option<Vec<u8>> {
+        self.sni.map(<[u8]>::to_vec)
+    }
+    fn is_tls(&mut self) -> bool {
+        self.tls
+    }
+    fn cluster(&mut self) -> Option<String> {
+        self.cluster.map(str::to_owned)
+    }
+    fn tag(&mut self) -> Option<Vec<u8>> {
+        self.tag.map(<[u8]>::to_vec)
+    }
+    fn is_forwarded(&mut self) -> bool {
+        self.forwarded
+    }
+    fn namespace(&self) -> Option<&str> {
+        self.namespace
+    }
+}

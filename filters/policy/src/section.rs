@@ -1,0 +1,239 @@
+//! A section of host rules: what one vantage point lets through.
+
+use crate::mesh::read_hosts;
+use crate::reader::{Errors, Fields, Node};
+use crate::{Action, Direction, From, HostMap, Mode, Pattern};
+
+/// The most rules in a section: each has counters of its own, which Envoy never frees. A rule
+/// holds any number of hosts.
+pub const MAX_RULES: usize = 10_000;
+
+/// Rule names that stand in metrics for decisions without a rule.
+pub(crate) const RESERVED_NAMES: [&str; 3] = ["default", "invalid-host", "sni-mismatch"];
+
+/// The rules of one vantage point, compiled.
+#[derive(Debug, Clone)]
+pub struct Section {
+    /// What is decided when no rule matches.
+    pub default: Action,
+    /// Whether decisions are carried out.
+    pub mode: Mode,
+    /// The rules in the order of the document.
+    pub rules: Vec<Rule>,
+    /// Which rules name a host. Values are [`rank`]s, so that a deny comes before an allow.
+    pub(crate) hosts: HostMap,
+}
+
+/// One rule, without its hosts.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Its name, which is its label in metrics.
+    pub name: Box<str>,
+    /// What it decides.
+    pub action: Action,
+    /// The ports it is limited to; empty for all.
+    pub ports: Vec<u16>,
+    /// Who must be calling.
+    pub from: Option<From>,
+    /// Hosts that it leaves out.
+    pub not_hosts: HostMap,
+    /// The directions it is limited to; empty for all.
+    pub directions: Vec<Direction>,
+    /// True if it is only counted, never carried out.
+    pub dry_run: bool,
+}
+
+/// The order of two rules that name the same host: deny before allow, then as in the document.
+fn rank(action: Action, index: usize) -> u32 {
+    let allow = u32::from(action == Action::Allow);
+    // MAX_RULES is far below 2³¹.
+    allow << 31 | u32::try_from(index).unwrap_or(u32::MAX >> 1)
+}
+
+impl Section {
+    /// The section when the policy does not have it.
+    pub(crate) fn new(default: Action) -> Self {
+        Self {
+            default,
+            mode: Mode::Enforce,
+            rules: Vec::new(),
+            hosts: HostMap::default(),
+        }
+    }
+
+    pub(crate) fn read(errors: &mut Errors, node: Node<'_>, default: Action) -> Self {
+        let mut section = Self::new(default);
+        let Some(fields) = node.fields(errors, &["default", "mode", "rules"]) else {
+            return section;
+        };
+        if let Some(action) = fields
+            .get("default")
+            .and_then(|node| read_action(errors, node))
+        {
+            section.default = action;
+        }
+        if let Some(node) = fields.get("mode")
+            && let Some(mode) = node.word(errors)
+        {
+            section.mode = mode;
+        }
+        if let Some(node) = fields.get("rules") {
+            let mut count = 0;
+            let mut names = std::collections::BTreeSet::new();
+            node.each(errors, |errors, node| {
+                count += 1;
+                if count > MAX_RULES {
+                    if count == MAX_RULES + 1 {
+                        errors.add(
+                            &node.path,
+                            &format!("is rule {count} of this section"),
+                            &format!(
+                                "keep at most {MAX_RULES} rules; a rule holds any number of hosts"
+                            ),
+                        );
+                    }
+                    return;
+                }
+                if let Some(rule) = section.read_rule(errors, node) {
+                    if !names.insert(rule.name.clone()) {
+                        let place = crate::reader::Path::Field(&node.path, "name");
+                        errors.add_quoted(
+                            &place,
+                            &rule.name,
+                            "is the name of an earlier rule of this section",
+                            "give each rule its own name",
+                        );
+                    }
+                    section.rules.push(rule);
+                }
+            });
+        }
+        section
+    }
+
+    /// The rule of a value of `hosts`.
+    pub(crate) fn rule(&self, rank: u32) -> Option<(usize, &Rule)> {
+        let index = (rank & (u32::MAX >> 1)) as usize;
+        self.rules.get(index).map(|rule| (index, rule))
+    }
+
+    /// The rule's own part; its hosts go into the section's map. `None` when anything is wrong
+    /// with it, which an error then says.
+    fn read_rule(&mut self, errors: &mut Errors, node: Node<'_>) -> Option<Rule> {
+        let fields = node.fields(
+            errors,
+            &[
+                "name",
+                "hosts",
+                "action",
+                "ports",
+                "from",
+                "notHosts",
+                "directions",
+                "dryRun",
+            ],
+        )?;
+        let name = read_name(errors, fields);
+        let action = fields
+            .require(errors, "action", "write `action: allow` or `action: deny`")
+            .and_then(|node| read_action(errors, node));
+        let value = rank(action.unwrap_or(Action::Deny), self.rules.len());
+        if let Some(node) = fields.require(
+            errors,
+            "hosts",
+            "list the hosts, such as [shop.example.com, \"*.example.org\"]",
+        ) {
+            let mut count = 0usize;
+            node.each_string(errors, |errors, path, text| {
+                count += 1;
+                match Pattern::parse(text) {
+                    Ok(pattern) if self.hosts.insert(&pattern, value) => {}
+                    Ok(_) => errors.add(
+                        path,
+                        "is one host too many",
+                        "keep fewer than 4 GiB of names in one section",
+                    ),
+                    Err(error) => errors.add(path, &error.message, &error.hint),
+                }
+            });
+            if count == 0 && matches!(node.document, crate::Document::Strings(_)) {
+                errors.add(
+                    &node.path,
+                    "is empty",
+                    "list at least one host, or remove the rule",
+                );
+            }
+        }
+        let mut ports = Vec::new();
+        if let Some(node) = fields.get("ports") {
+            node.each(errors, |errors, node| {
+                ports.extend(node.number(errors, 1, u16::MAX))
+            });
+            // An empty condition would hold for everything, which is not what an empty list says.
+            if matches!(node.document, crate::Document::Strings(list) if list.is_empty()) {
+                errors.add(
+                    &node.path,
+                    "is empty",
+                    "list the ports, or leave the field out for all",
+                );
+            }
+        }
+        let mut directions = Vec::new();
+        if let Some(node) = fields.get("directions") {
+            node.each(errors, |errors, node| {
+                directions.extend(node.word::<Direction>(errors));
+            });
+            if matches!(node.document, crate::Document::Strings(list) if list.is_empty()) {
+                errors.add(
+                    &node.path,
+                    "is empty",
+                    "list the directions, or leave the field out for all",
+                );
+            }
+        }
+        let from = fields.get("from").map(|node| From::read(errors, node));
+        let not_hosts = fields
+            .get("notHosts")
+            .map_or_else(HostMap::default, |node| read_hosts(errors, node));
+        let dry_run = fields
+            .get("dryRun")
+            .map_or(Some(false), |node| node.boolean(errors));
+        Some(Rule {
+            name: name?,
+            action: action?,
+            ports,
+            from,
+            not_hosts,
+            directions,
+            dry_run: dry_run?,
+        })
+    }
+}
+
+fn read_action(errors: &mut Errors, node: Node<'_>) -> Option<Action> {
+    node.word(errors)
+}
+
+fn read_name(errors: &mut Errors, fields: Fields<'_>) -> Option<Box<str>> {
+    let hint = "write a name of a-z, 0-9 and -, at most 63; it is the rule's label in metrics";
+    let node = fields.require(errors, "name", hint)?;
+    let text = node.string(errors)?;
+    let is_name = (1..=63).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if !is_name {
+        errors.add_quoted(&node.path, text, "is not a rule name", hint);
+        return None;
+    }
+    if RESERVED_NAMES.contains(&text) {
+        errors.add_quoted(
+            &node.path,
+            text,
+            "is reserved: metrics use it for decisions without a rule",
+            "choose another name",
+        );
+        return None;
+    }
+    Some(text.into())
+}

@@ -1,0 +1,118 @@
+//! The headers in which a request carries its tags.
+
+use crate::reader::{Errors, Fields, Node};
+use crate::{Direction, Vantage};
+
+/// The section `tags`: header names in lower case; a header that is not written is never touched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tags {
+    /// Carries the [`Direction`]; `x-traffic-direction` by default.
+    pub direction_header: String,
+    /// Carries the [`crate::ComponentType`].
+    pub component_header: Option<String>,
+    /// Carries the [`crate::DirectionEvidence`].
+    pub evidence_header: Option<String>,
+}
+
+/// What becomes of the tag headers of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagWrite {
+    /// They are replaced by the filter's own truth.
+    Replace,
+    /// They are removed: the request leaves the mesh, or may.
+    Remove,
+}
+
+impl TagWrite {
+    /// Tags never leave the mesh, so where it is not certain that a request stays, they go.
+    pub fn of(vantage: Vantage, direction: Direction) -> Self {
+        match vantage {
+            Vantage::Ingress | Vantage::Inbound => Self::Replace,
+            Vantage::Egress | Vantage::Outbound => match direction {
+                Direction::EastWest => Self::Replace,
+                Direction::NorthSouth | Direction::Unknown => Self::Remove,
+            },
+        }
+    }
+}
+
+impl Default for Tags {
+    fn default() -> Self {
+        Self {
+            direction_header: "x-traffic-direction".to_owned(),
+            component_header: None,
+            evidence_header: None,
+        }
+    }
+}
+
+impl Tags {
+    pub(crate) fn read(errors: &mut Errors, node: Option<Node<'_>>) -> Self {
+        let mut tags = Self::default();
+        let known = ["directionHeader", "componentHeader", "evidenceHeader"];
+        let Some(node) = node else { return tags };
+        let Some(fields) = node.fields(errors, &known) else {
+            return tags;
+        };
+        if fields.is_null("directionHeader") {
+            errors.add(
+                &crate::reader::Path::Field(&node.path, "directionHeader"),
+                "is null",
+                "write a header name, or leave the field out for x-traffic-direction",
+            );
+        }
+        if let Some(header) = read_header(errors, fields, "directionHeader") {
+            tags.direction_header = header;
+        }
+        tags.component_header = read_header(errors, fields, "componentHeader");
+        tags.evidence_header = read_header(errors, fields, "evidenceHeader");
+        let names = [
+            Some(&tags.direction_header),
+            tags.component_header.as_ref(),
+            tags.evidence_header.as_ref(),
+        ];
+        for (index, name) in names.iter().enumerate().filter(|(_, name)| name.is_some()) {
+            if names.iter().take(index).any(|earlier| earlier == name) {
+                errors.add(
+                    &node.path,
+                    "two tags share a header",
+                    "give each its own header",
+                );
+            }
+        }
+        tags
+    }
+}
+
+/// Headers that a tag would break the request with.
+const FORBIDDEN: [&str; 8] = [
+    "host",
+    "connection",
+    "content-length",
+    "content-type",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "x-forwarded-for",
+];
+
+fn read_header(errors: &mut Errors, fields: Fields<'_>, field: &'static str) -> Option<String> {
+    let node = fields.get(field)?;
+    let text = node.string(errors)?;
+    let name = text.to_ascii_lowercase();
+    let is_name = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !FORBIDDEN.contains(&name.as_str());
+    if !is_name {
+        errors.add_quoted(
+            &node.path,
+            text,
+            "cannot carry a tag",
+            "write a header name of its own, of letters, digits and -, such as x-traffic-direction",
+        );
+        return None;
+    }
+    Some(name)
+}

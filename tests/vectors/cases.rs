@@ -1,0 +1,284 @@
+//! The cases that all three tiers share: how they are read, and how a policy is checked by them.
+//!
+//! Included with `#[path]` by the tests of the policy crate (natively and as wasm32 under Node) and
+//! by the end-to-end tests. Does no I/O, because the wasm32 tier has no files: [`FILES`] and
+//! [`POLICIES`] carry the texts, and an end-to-end test checks that they hold the whole folder.
+//!
+//! README.md beside this file describes the format.
+
+// Each tier reads the parts of a case that it needs.
+#![allow(dead_code)]
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+use meridian_policy::{Action, Document, Policy, Principal, Request, TagWrite, Verdict};
+use serde::de::Deserialize;
+
+#[path = "format.rs"]
+mod format;
+
+pub use format::*;
+
+macro_rules! texts {
+    ($($name:literal),+ $(,)?) => { &[$(($name, include_str!($name))),+] };
+}
+
+/// Every file of cases, with its text.
+pub const FILES: &[(&str, &str)] = texts![
+    "canonical-names.yaml",
+    "components.yaml",
+    "conditions.yaml",
+    "custom.yaml",
+    "defaults.yaml",
+    "direction-egress.yaml",
+    "direction-inbound.yaml",
+    "direction-ingress.yaml",
+    "direction-outbound.yaml",
+    "dry-run-sections.yaml",
+    "dry-run.yaml",
+    "ipv4-spellings.yaml",
+    "ipv6.yaml",
+    "precedence.yaml",
+    "sni-status.yaml",
+    "sni.yaml",
+    "spoofed-tags.yaml",
+    "wildcards.yaml",
+    "wire-forms.yaml",
+];
+
+/// Every policy that several files share, with its text.
+pub const POLICIES: &[(&str, &str)] = texts![
+    "policies/conditions.yaml",
+    "policies/custom.yaml",
+    "policies/dry-run.yaml",
+    "policies/mesh.yaml",
+    "policies/names.yaml",
+    "policies/precedence.yaml",
+];
+
+/// One file: cases against one policy.
+pub struct Vectors {
+    /// The file's name, such as `wildcards.yaml`.
+    pub file: &'static str,
+    /// What the policy is called: its file under `policies/`, or this file when it is inline.
+    pub policy_name: String,
+    /// The policy as it was written.
+    pub document: yaml_serde::Value,
+    /// The same policy, ready to decide.
+    pub policy: Policy,
+    /// The cases in their order.
+    pub cases: Vec<Case>,
+}
+
+impl Vectors {
+    /// Reads all files.
+    ///
+    /// # Panics
+    /// If a file or a policy is wrong; says which and why.
+    pub fn all() -> Vec<Self> {
+        let vectors: Vec<Self> = FILES
+            .iter()
+            .map(|(file, text)| {
+                Self::read(file, text).unwrap_or_else(|error| panic!("{file}: {error}"))
+            })
+            .collect();
+        let mut names = BTreeSet::new();
+        for case in vectors.iter().flat_map(|vectors| &vectors.cases) {
+            assert!(
+                names.insert(&case.name),
+                "two cases are called `{}`",
+                case.name
+            );
+        }
+        vectors
+    }
+
+    fn read(file: &'static str, text: &str) -> Result<Self, String> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File {
+            policy: yaml_serde::Value,
+            cases: Vec<Case>,
+        }
+        let written: File = yaml_serde::from_str(text).map_err(|error| error.to_string())?;
+        let (policy_name, document) = match written.policy {
+            yaml_serde::Value::String(name) => {
+                let path = format!("policies/{name}");
+                let (_, text) = POLICIES
+                    .iter()
+                    .find(|(known, _)| *known == path)
+                    .ok_or_else(|| format!("there is no policy {path}"))?;
+                let document =
+                    yaml_serde::from_str(text).map_err(|error| format!("{path}: {error}"))?;
+                (name, document)
+            }
+            inline => (file.to_owned(), inline),
+        };
+        let read: Document =
+            Document::deserialize(document.clone()).map_err(|error| error.to_string())?;
+        let policy = Policy::from_document(&read).map_err(|errors| {
+            let errors: Vec<String> = errors
+                .iter()
+                .map(|error| format!("{}: {}; {}", error.path, error.message, error.hint))
+                .collect();
+            format!("policy {policy_name}:\n{}", errors.join("\n"))
+        })?;
+        for case in &written.cases {
+            case.validate()
+                .map_err(|error| format!("`{}`: {error}", case.name))?;
+        }
+        Ok(Self {
+            file,
+            policy_name,
+            document,
+            policy,
+            cases: written.cases,
+        })
+    }
+}
+
+/// Checks the policy crate by every case and returns their number, those included that Envoy
+/// answers before any filter.
+///
+/// # Panics
+/// If a case fails: lists every one that does.
+pub fn check_all() -> usize {
+    let all = Vectors::all();
+    let failures: Vec<String> = all
+        .iter()
+        .flat_map(|vectors| {
+            vectors.cases.iter().filter_map(|case| {
+                let error = case.check(&vectors.policy).err()?;
+                Some(format!("{}: `{}`: {error}", vectors.file, case.name))
+            })
+        })
+        .collect();
+    assert!(
+        failures.is_empty(),
+        "{} cases fail:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+    all.iter().map(|vectors| vectors.cases.len()).sum()
+}
+
+/// How many cases there are.
+pub fn count() -> usize {
+    Vectors::all()
+        .iter()
+        .map(|vectors| vectors.cases.len())
+        .sum()
+}
+
+impl Case {
+    /// The decision of a policy; `None` where no filter is ever asked.
+    pub fn decide(&self, policy: &Policy) -> Option<Verdict> {
+        let tag = self.sent_tag(policy);
+        let mut request = Request::new(&self.authority.as_ref()?.0);
+        request.source = self.source;
+        request.destination = self.destination;
+        request.peer = self.principal.as_deref().and_then(Principal::parse);
+        request.sni = self.sni.as_deref().map(str::as_bytes);
+        request.tls = self.is_tls();
+        request.cluster = self.cluster.as_deref();
+        request.tag = tag.as_deref();
+        request.forwarded = self.sends("x-forwarded-for");
+        request.namespace = Some(&self.namespace);
+        Some(policy.decide(self.at, &mut request))
+    }
+
+    fn sends(&self, header: &str) -> bool {
+        self.headers
+            .keys()
+            .any(|name| name.eq_ignore_ascii_case(header))
+    }
+
+    /// The tag as a proxy hands it on: the values of several headers joined with commas.
+    fn sent_tag(&self, policy: &Policy) -> Option<Vec<u8>> {
+        let header = &policy.tags.direction_header;
+        let mut values: Vec<&[u8]> = self.tag.iter().map(|tag| tag.0.as_slice()).collect();
+        values.extend(
+            self.headers
+                .iter()
+                .filter(|(name, _)| name.eq_ignore_ascii_case(header))
+                .map(|(_, value)| value.as_bytes()),
+        );
+        (!values.is_empty()).then(|| values.join(&b","[..]))
+    }
+
+    /// Checks a policy's decision over this case.
+    ///
+    /// # Errors
+    /// Everything that is not as expected, in one line.
+    pub fn check(&self, policy: &Policy) -> Result<(), String> {
+        let Some(verdict) = self.decide(policy) else {
+            return Ok(());
+        };
+        let expect = &self.expect;
+        let section = policy.section(self.at);
+        let rule = |label: &str| {
+            let reserved = ["default", "invalid-host", "sni-mismatch"];
+            (!reserved.contains(&label)).then(|| label.to_owned())
+        };
+        let label = verdict.reason.label(section);
+        let status = policy.refusal(&verdict).map(|refusal| refusal.status);
+        let host = verdict.host().map(ToString::to_string);
+        let mut found = Vec::new();
+        compare(&mut found, "decision", expect.decision, verdict.decision);
+        compare(&mut found, "rule", expect.rule.clone(), rule(label));
+        compare(&mut found, "label", expect.label(), label.to_owned());
+        compare(&mut found, "status", expect.status.map(Some), status);
+        compare(&mut found, "direction", expect.direction, verdict.direction);
+        compare(&mut found, "evidence", expect.evidence, verdict.evidence);
+        compare(&mut found, "component", expect.component, verdict.component);
+        compare(&mut found, "host", expect.host.clone(), host);
+        if verdict.decision == Action::Allow {
+            let tag = match verdict.tags {
+                TagWrite::Replace => Some(verdict.direction.to_string()),
+                TagWrite::Remove => None,
+            };
+            compare(&mut found, "tag", expect.tag.clone(), tag);
+        }
+        if let Some(expected) = &expect.dry_run {
+            let dry_run = verdict.dry_run;
+            compare(
+                &mut found,
+                "dry_run",
+                Some(expected.is_some()),
+                dry_run.is_some(),
+            );
+            if let (Some(expected), Some(dry_run)) = (expected, dry_run) {
+                let label = dry_run.reason.label(section);
+                compare(
+                    &mut found,
+                    "dry_run.decision",
+                    expected.decision,
+                    dry_run.decision,
+                );
+                compare(
+                    &mut found,
+                    "dry_run.rule",
+                    expected.rule.clone(),
+                    rule(label),
+                );
+            }
+        }
+        if found.is_empty() {
+            Ok(())
+        } else {
+            Err(found.join("; "))
+        }
+    }
+}
+
+fn compare<T: PartialEq + Debug>(
+    found: &mut Vec<String>,
+    what: &str,
+    expected: Option<T>,
+    actual: T,
+) {
+    if let Some(expected) = expected.filter(|expected| *expected != actual) {
+        found.push(format!("{what} is {actual:?}, not {expected:?}"));
+    }
+}
