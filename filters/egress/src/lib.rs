@@ -1,0 +1,3 @@
+//! The egress gateway's filter.
+
+meridian_plugin::module!(Egress);

@@ -1,0 +1,3 @@
+//! The ingress gateway's filter.
+
+meridian_plugin::module!(Ingress);

@@ -1,0 +1,199 @@
+//! Calls of the proxy-wasm host, ABI 0.2.1.
+//!
+//! The SDK's own wrappers panic on any status that they do not expect, and its local reply has no
+//! response code details. Here every unexpected status is a value.
+
+use proxy_wasm::types::{BufferType, MapType, MetricType};
+
+/// What the host answers when all is well.
+const OK: u32 = 0;
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_get_buffer_bytes(
+        buffer: u32,
+        start: usize,
+        max_size: usize,
+        return_data: *mut *mut u8,
+        return_size: *mut usize,
+    ) -> u32;
+    fn proxy_get_header_map_value(
+        map: u32,
+        key: *const u8,
+        key_size: usize,
+        return_data: *mut *mut u8,
+        return_size: *mut usize,
+    ) -> u32;
+    fn proxy_replace_header_map_value(
+        map: u32,
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    fn proxy_remove_header_map_value(map: u32, key: *const u8, key_size: usize) -> u32;
+    fn proxy_get_property(
+        path: *const u8,
+        path_size: usize,
+        return_data: *mut *mut u8,
+        return_size: *mut usize,
+    ) -> u32;
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_size: usize,
+        body: *const u8,
+        body_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        grpc_status: i32,
+    ) -> u32;
+    fn proxy_define_metric(
+        kind: u32,
+        name: *const u8,
+        name_size: usize,
+        return_id: *mut u32,
+    ) -> u32;
+    fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+}
+
+/// A host call that was refused, with the host's status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refused(pub(crate) u32);
+
+fn done(status: u32) -> Result<(), Refused> {
+    if status == OK {
+        Ok(())
+    } else {
+        Err(Refused(status))
+    }
+}
+
+/// Takes over a buffer that the host filled.
+fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<Vec<u8>> {
+    let mut data = std::ptr::null_mut();
+    let mut size = 0;
+    if call(&mut data, &mut size) != OK {
+        return None;
+    }
+    if data.is_null() {
+        // What is there but empty has no buffer.
+        return Some(Vec::new());
+    }
+    // SAFETY: the host allocated `size` bytes with this module's `malloc`, which is the SDK's and
+    // gives a boxed slice of exactly that length, and hands the ownership over.
+    Some(unsafe { Vec::from_raw_parts(data, size, size) })
+}
+
+/// The plugin's configuration; empty when there is none.
+pub(crate) fn plugin_configuration() -> Vec<u8> {
+    returned(|data, size| {
+        // SAFETY: both pointers are valid for the call.
+        unsafe {
+            proxy_get_buffer_bytes(
+                BufferType::PluginConfiguration as u32,
+                0,
+                usize::MAX,
+                data,
+                size,
+            )
+        }
+    })
+    .unwrap_or_default()
+}
+
+/// The first value of a request header.
+pub(crate) fn request_header(name: &str) -> Option<Vec<u8>> {
+    returned(|data, size| {
+        // SAFETY: all pointers are valid for the call, `name` for its length.
+        unsafe {
+            proxy_get_header_map_value(
+                MapType::HttpRequestHeaders as u32,
+                name.as_ptr(),
+                name.len(),
+                data,
+                size,
+            )
+        }
+    })
+}
+
+/// Makes `value` the only value of a request header.
+pub(crate) fn replace_request_header(name: &str, value: &str) -> Result<(), Refused> {
+    // SAFETY: both strings are valid for their lengths.
+    done(unsafe {
+        proxy_replace_header_map_value(
+            MapType::HttpRequestHeaders as u32,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    })
+}
+
+/// Removes every value of a request header, if there is one.
+pub(crate) fn remove_request_header(name: &str) -> Result<(), Refused> {
+    // SAFETY: the string is valid for its length.
+    done(unsafe {
+        proxy_remove_header_map_value(
+            MapType::HttpRequestHeaders as u32,
+            name.as_ptr(),
+            name.len(),
+        )
+    })
+}
+
+/// A property; `path` is the names joined by NUL, as the ABI has it.
+pub(crate) fn property(path: &str) -> Option<Vec<u8>> {
+    returned(|data, size| {
+        // SAFETY: all pointers are valid for the call, `path` for its length.
+        unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) }
+    })
+}
+
+/// Answers the request here. `details` becomes `%RESPONSE_CODE_DETAILS%`.
+pub(crate) fn local_reply(status: u16, details: &str, body: &str) -> Result<(), Refused> {
+    // A header map of no entries.
+    let headers = 0u32.to_le_bytes();
+    // SAFETY: all slices are valid for their lengths. -1: no gRPC status of our own.
+    done(unsafe {
+        proxy_send_local_response(
+            u32::from(status),
+            details.as_ptr(),
+            details.len(),
+            body.as_ptr(),
+            body.len(),
+            headers.as_ptr(),
+            headers.len(),
+            -1,
+        )
+    })
+}
+
+/// A counter; a name that is already there gives the same stat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counter(u32);
+
+impl Counter {
+    /// Defines the counter. The host never frees it.
+    pub(crate) fn define(name: &str) -> Result<Self, Refused> {
+        let mut id = 0;
+        // SAFETY: the name is valid for its length, the id for the call.
+        done(unsafe {
+            proxy_define_metric(
+                MetricType::Counter as u32,
+                name.as_ptr(),
+                name.len(),
+                &mut id,
+            )
+        })?;
+        Ok(Self(id))
+    }
+
+    /// Adds one.
+    pub(crate) fn increment(self) -> Result<(), Refused> {
+        // SAFETY: no pointers.
+        done(unsafe { proxy_increment_metric(self.0, 1) })
+    }
+}

@@ -1,0 +1,31 @@
+//! The HTTP stream of the SDK.
+
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+
+use crate::filter::{Filter, Outcome, reply};
+use crate::root::Filters;
+
+/// One request.
+pub(crate) struct Stream {
+    pub(crate) filters: Option<Rc<Filters>>,
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        let filter = self.filters.as_ref().and_then(|filters| filters.current());
+        let outcome = match filter {
+            Some(filter) => Filter::on_request(filter),
+            // Without a policy, or at a listener that is neither inbound nor outbound.
+            None => reply(503, "meridian_no_policy", "no policy\n"),
+        };
+        match outcome {
+            Outcome::Continue => Action::Continue,
+            Outcome::Replied => Action::Pause,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The sidecars' filter, inbound and outbound.
+
+meridian_plugin::module!(Inbound, Outbound);
