@@ -1,0 +1,64 @@
+use std::net::IpAddr;
+
+use meridian_policy::Vantage;
+use serde_json::{Value, json};
+
+use super::Address;
+use super::connections::AccessLog;
+use super::stats::stats_config;
+use super::tls::MeshIdentity;
+use super::wasm::Filters;
+
+/// What every Envoy of the mesh has, whatever its role.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    /// The name of the workload that it serves, or of the gateway.
+    pub name: String,
+    /// The workload's namespace; the sidecar's filter reads it from the node's metadata.
+    pub namespace: String,
+    /// Its identity in the mesh.
+    pub identity: MeshIdentity,
+    /// The policy filters, or `None` to run Envoy alone.
+    pub filters: Option<Filters>,
+    /// Where its access log goes.
+    pub access_log: AccessLog,
+    /// Where its admin listens, or `None` if whoever runs it chooses that.
+    pub admin: Option<Address>,
+    /// The local address of its connections to upstreams, or `None` for the kernel's choice.
+    pub bind: Option<IpAddr>,
+}
+
+impl Proxy {
+    /// The filter for `vantage`, or nothing.
+    pub(super) fn http_filters(&self, vantage: Vantage) -> Vec<Value> {
+        self.filters
+            .iter()
+            .map(|filters| filters.http_filter(vantage))
+            .collect()
+    }
+}
+
+/// The bootstrap of `proxy` with these listeners and clusters.
+pub fn bootstrap(proxy: &Proxy, listeners: &[Value], clusters: &[Value]) -> Value {
+    let Proxy {
+        name, namespace, ..
+    } = proxy;
+    let mut bootstrap = json!({
+        "node": {
+            "id": format!("{name}.{namespace}"),
+            "cluster": format!("{name}.{namespace}"),
+            "metadata": {"NAMESPACE": namespace},
+        },
+    });
+    if let Some(admin) = &proxy.admin {
+        bootstrap["admin"] = json!({"address": admin.to_config()});
+    }
+    bootstrap["stats_config"] = stats_config();
+    if let Some(bind) = proxy.bind {
+        bootstrap["cluster_manager"] = json!({"upstream_bind_config": {
+            "source_address": {"address": bind.to_string(), "port_value": 0},
+        }});
+    }
+    bootstrap["static_resources"] = json!({"listeners": listeners, "clusters": clusters});
+    bootstrap
+}

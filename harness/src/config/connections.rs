@@ -1,0 +1,143 @@
+//! The HTTP connection manager, its access log and how it treats what clients claim.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::routes::{Route, route_config};
+use super::type_url;
+
+/// Where in the mesh a connection manager stands; it decides what Envoy believes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// A gateway: paths are made canonical, and the client's address is appended to
+    /// `x-forwarded-for`.
+    Gateway,
+    /// A sidecar before its workload.
+    Inbound,
+    /// A sidecar behind its workload: a request passes as the workload wrote it.
+    Outbound,
+}
+
+/// Where an access log goes.
+#[derive(Debug, Clone)]
+pub enum AccessLog {
+    /// Envoy's stdout.
+    Stdout,
+    /// A file, which Envoy creates.
+    File(PathBuf),
+}
+
+/// One HTTP connection manager.
+#[derive(Debug)]
+pub struct Connections<'a> {
+    /// The prefix of its statistics, the name of its routes, and `listener` in the access log.
+    pub name: &'a str,
+    /// Where it stands.
+    pub position: Position,
+    /// Where it logs.
+    pub access_log: &'a AccessLog,
+    /// The HTTP filters before the router, in order.
+    pub filters: &'a [Value],
+    /// Its virtual hosts.
+    pub routes: &'a [Route],
+}
+
+impl Connections<'_> {
+    /// The network filter, with the router as the last HTTP filter.
+    pub fn to_config(&self) -> Value {
+        let mut filters = self.filters.to_vec();
+        filters.push(json!({
+            "name": "envoy.filters.http.router",
+            "typed_config": {"@type": type_url("extensions.filters.http.router.v3.Router")},
+        }));
+        let mut manager = json!({
+            "@type": type_url("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
+            "stat_prefix": self.name,
+            "codec_type": "AUTO",
+            "common_http_protocol_options": {"idle_timeout": "3600s"},
+            "http2_protocol_options": {
+                "max_concurrent_streams": 100,
+                "initial_stream_window_size": 65536,
+                "initial_connection_window_size": 1_048_576,
+                "allow_connect": true,
+            },
+            "request_headers_timeout": "10s",
+            "stream_idle_timeout": "300s",
+            "upgrade_configs": [{"upgrade_type": "websocket"}, {"upgrade_type": "CONNECT"}],
+        });
+        self.position.apply(&mut manager);
+        manager["access_log"] = json!([self.access_log_config()]);
+        manager["http_filters"] = json!(filters);
+        manager["route_config"] = route_config(self.name, self.routes);
+        json!({
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": manager,
+        })
+    }
+
+    fn access_log_config(&self) -> Value {
+        let format = json!({"json_format": {
+            "time": "%START_TIME%",
+            "listener": self.name,
+            "method": "%REQ(:METHOD)%",
+            "authority": "%REQ(:AUTHORITY)%",
+            "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+            "protocol": "%PROTOCOL%",
+            "status": "%RESPONSE_CODE%",
+            // For a refusal the filter's reason, with the rule: `meridian_deny{RULE}`.
+            "details": "%RESPONSE_CODE_DETAILS%",
+            "flags": "%RESPONSE_FLAGS%",
+            "duration_ms": "%DURATION%",
+            "source": "%DOWNSTREAM_REMOTE_ADDRESS%",
+            "peer": "%DOWNSTREAM_PEER_URI_SAN%",
+            "sni": "%REQUESTED_SERVER_NAME%",
+            "cluster": "%UPSTREAM_CLUSTER%",
+            "upstream": "%UPSTREAM_HOST%",
+            "request_id": "%REQ(X-REQUEST-ID)%",
+        }});
+        match self.access_log {
+            AccessLog::Stdout => json!({
+                "name": "envoy.access_loggers.stdout",
+                "typed_config": {
+                    "@type": type_url("extensions.access_loggers.stream.v3.StdoutAccessLog"),
+                    "log_format": format,
+                },
+            }),
+            AccessLog::File(path) => json!({
+                "name": "envoy.access_loggers.file",
+                "typed_config": {
+                    "@type": type_url("extensions.access_loggers.file.v3.FileAccessLog"),
+                    "path": path,
+                    "log_format": format,
+                },
+            }),
+        }
+    }
+}
+
+impl Position {
+    fn apply(self, manager: &mut Value) {
+        if self != Self::Outbound {
+            // Many frameworks read `X_Traffic_Direction` and `X-Traffic-Direction` as one.
+            manager["common_http_protocol_options"]["headers_with_underscores_action"] =
+                json!("DROP_HEADER");
+            manager["normalize_path"] = json!(true);
+        }
+        match self {
+            Self::Gateway => {
+                manager["use_remote_address"] = json!(true);
+                manager["merge_slashes"] = json!(true);
+            }
+            Self::Inbound => {
+                // The source that a policy sees is the connection's. Envoy takes it from
+                // `x-forwarded-for` instead, unless that has fewer addresses than there are trusted
+                // proxies, and no header has this many. `use_remote_address` would do it too, but
+                // rewrites `x-forwarded-proto`, and the workload wants the gateway's.
+                manager["use_remote_address"] = json!(false);
+                manager["xff_num_trusted_hops"] = json!(u32::MAX);
+            }
+            Self::Outbound => manager["use_remote_address"] = json!(false),
+        }
+    }
+}

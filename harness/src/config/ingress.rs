@@ -1,0 +1,69 @@
+//! The ingress gateway: where requests enter the cluster.
+
+use meridian_policy::Vantage;
+use serde_json::Value;
+
+use super::connections::{Connections, Position};
+use super::listener::{Listener, TrafficDirection, plaintext, terminated};
+use super::routes::{Route, upstreams};
+use super::tls::{self, ClientCertificate, Credentials};
+use super::{Address, Proxy, bootstrap};
+
+/// What an ingress gateway has beyond a [`Proxy`].
+#[derive(Debug)]
+pub struct Ingress {
+    /// Where it serves HTTP.
+    pub http: Vec<Address>,
+    /// Where it serves HTTPS.
+    pub https: Vec<Address>,
+    /// The certificate that clients outside see.
+    pub public: Credentials,
+    /// Its virtual hosts.
+    pub routes: Vec<Route>,
+}
+
+impl Ingress {
+    /// The bootstrap.
+    ///
+    /// HTTPS asks for a client certificate but does without: a pod that comes back in through the
+    /// gateway may show its identity.
+    pub fn to_config(&self, proxy: &Proxy) -> Value {
+        let filters = proxy.http_filters(Vantage::Ingress);
+        let connections = |name| {
+            Connections {
+                name,
+                position: Position::Gateway,
+                access_log: &proxy.access_log,
+                filters: &filters,
+                routes: &self.routes,
+            }
+            .to_config()
+        };
+        let tls = tls::downstream(
+            &self.public,
+            &proxy.identity.ca,
+            ClientCertificate::Optional,
+        );
+        let listeners = [
+            Listener {
+                name: "http",
+                addresses: &self.http,
+                direction: TrafficDirection::Outbound,
+                filter_chains: vec![plaintext(&connections("http"))],
+            }
+            .to_config(),
+            Listener {
+                name: "https",
+                addresses: &self.https,
+                direction: TrafficDirection::Outbound,
+                filter_chains: vec![terminated(tls, &connections("https"))],
+            }
+            .to_config(),
+        ];
+        let clusters: Vec<Value> = upstreams(&self.routes)
+            .into_iter()
+            .map(|upstream| upstream.to_config(&proxy.identity))
+            .collect();
+        bootstrap(proxy, &listeners, &clusters)
+    }
+}

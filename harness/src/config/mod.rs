@@ -1,0 +1,28 @@
+//! Envoy's v3 configuration as JSON values: each piece of it is built in one place.
+//!
+//! The pieces ([`listener`], [`connections`], [`cluster`], [`tls`], [`wasm`], [`stats`]) know
+//! Envoy; the roles ([`ingress`], [`egress`], [`sidecar`]) put them together into the bootstrap of
+//! one Envoy. The local topology and `meridian render envoy` both start from the roles, so what
+//! is rendered is what is tested. Nothing here opens a socket, reads a file or knows an address of
+//! its own.
+
+mod address;
+mod bootstrap;
+pub mod cluster;
+pub mod connections;
+pub mod egress;
+pub mod ingress;
+pub mod listener;
+pub mod routes;
+pub mod sidecar;
+pub mod stats;
+pub mod tls;
+pub mod wasm;
+
+pub use address::Address;
+pub use bootstrap::{Proxy, bootstrap};
+
+/// The `@type` of a message of Envoy's API, as in `extensions.filters.http.wasm.v3.Wasm`.
+pub(crate) fn type_url(message: &str) -> String {
+    format!("type.googleapis.com/envoy.{message}")
+}

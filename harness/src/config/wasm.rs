@@ -1,0 +1,64 @@
+//! The policy filters as Envoy's HTTP wasm filter.
+
+use std::path::{Path, PathBuf};
+
+use meridian_policy::Vantage;
+use serde_json::{Value, json};
+
+use super::type_url;
+
+/// The name of the filter in every filter chain, and of the plugin in its statistics.
+pub const FILTER_NAME: &str = "meridian";
+
+/// The file name of the module that serves `vantage`.
+pub fn module(vantage: Vantage) -> &'static str {
+    match vantage {
+        Vantage::Ingress => "meridian_ingress.wasm",
+        Vantage::Egress => "meridian_egress.wasm",
+        Vantage::Inbound | Vantage::Outbound => "meridian_sidecar.wasm",
+    }
+}
+
+/// The modules and the policy of one Envoy.
+#[derive(Debug, Clone)]
+pub struct Filters {
+    /// The folder that holds the modules, as Envoy sees it.
+    pub modules: PathBuf,
+    /// The policy document as JSON text; it goes to every filter as it is.
+    pub policy: String,
+}
+
+impl Filters {
+    /// The HTTP filter for `vantage`.
+    ///
+    /// After a panic Envoy answers 503 and loads the module anew (`FAIL_RELOAD`): a request is
+    /// never let through unseen. Each vantage has a VM of its own, because plugins that share a VM
+    /// die together.
+    pub fn http_filter(&self, vantage: Vantage) -> Value {
+        http_filter(&self.modules.join(module(vantage)), vantage, &self.policy)
+    }
+}
+
+fn http_filter(module: &Path, vantage: Vantage, policy: &str) -> Value {
+    let root_id = vantage.as_str();
+    json!({
+        "name": FILTER_NAME,
+        "typed_config": {
+            "@type": type_url("extensions.filters.http.wasm.v3.Wasm"),
+            "config": {
+                "name": FILTER_NAME,
+                "root_id": root_id,
+                "failure_policy": "FAIL_RELOAD",
+                "vm_config": {
+                    "vm_id": format!("{FILTER_NAME}.{root_id}"),
+                    "runtime": "envoy.wasm.runtime.v8",
+                    "code": {"local": {"filename": module}},
+                },
+                "configuration": {
+                    "@type": "type.googleapis.com/google.protobuf.StringValue",
+                    "value": policy,
+                },
+            },
+        },
+    })
+}

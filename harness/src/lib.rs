@@ -1,0 +1,21 @@
+//! The harness: builds the filters, runs them under real Envoys on one machine, and holds the
+//! tools that work on a policy without a cluster. The command line is [`cli`], with one file a verb;
+//! the end-to-end tests use the same parts.
+//!
+//! Decides nothing itself: every decision is made by `meridian-policy`.
+
+pub mod build;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod envoy;
+pub mod explain;
+pub mod modules;
+pub mod paths;
+pub mod policy_file;
+pub mod process;
+pub mod prometheus;
+pub mod render;
+pub mod topology;
+pub mod up;

@@ -1,0 +1,7 @@
+//! The command line `meridian`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    meridian::cli::main()
+}

@@ -1,0 +1,306 @@
+//! Builds the three modules: compiled by Cargo, stripped to what they do, under `target/meridian`.
+
+mod strip;
+mod wasm_target;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+use sha2::{Digest, Sha256};
+
+pub use strip::strip;
+
+use crate::paths;
+
+/// The target the modules are compiled for: without WASI, so that they import from `env` alone.
+const TARGET: &str = "wasm32-unknown-unknown";
+const PROFILE: &str = "wasm";
+
+/// One module, before it is built.
+struct Recipe {
+    /// As in `meridian-NAME` (the crate) and `meridian_NAME.wasm`.
+    name: &'static str,
+    /// The exports to keep. The SDK exports every callback of the ABI, and Envoy calls into the
+    /// VM for each one it finds, so a callback that a filter does not use costs a crossing a
+    /// request. A filter that starts to use a callback must have it added here.
+    exports: &'static [&'static str],
+}
+
+const RECIPES: [Recipe; 3] = [
+    Recipe {
+        name: "ingress",
+        exports: HTTP_REQUEST_EXPORTS,
+    },
+    Recipe {
+        name: "egress",
+        exports: HTTP_REQUEST_EXPORTS,
+    },
+    Recipe {
+        name: "sidecar",
+        exports: HTTP_REQUEST_EXPORTS,
+    },
+];
+
+/// What a filter needs that decides at the request's headers.
+const HTTP_REQUEST_EXPORTS: &[&str] = &[
+    // The host's side of the ABI: without these it refuses the module.
+    "memory",
+    "proxy_abi_version_0_2_1",
+    // `proxy_wasm::main!`: sets the root context.
+    "_initialize",
+    // How the host passes a buffer into the VM (the SDK's name of `proxy_on_memory_allocate` on
+    // this target).
+    "malloc",
+    "proxy_on_context_create",
+    // Once a VM; the host does without it, but `RootContext::on_vm_start` would be dead silently.
+    "proxy_on_vm_start",
+    "proxy_on_configure",
+    "proxy_on_request_headers",
+    // The SDK frees a request's context only here.
+    "proxy_on_delete",
+];
+
+/// The host calls that the filters make, in `meridian-plugin`'s `host.rs` and in the SDK's logger.
+/// A filter that starts to make another must have it added here.
+const HOST_CALLS: &[&str] = &[
+    "proxy_define_metric",
+    "proxy_get_buffer_bytes",
+    "proxy_get_header_map_value",
+    "proxy_get_property",
+    "proxy_increment_metric",
+    "proxy_log",
+    "proxy_remove_header_map_value",
+    "proxy_replace_header_map_value",
+    "proxy_send_local_response",
+];
+
+/// The three modules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Modules {
+    /// The path of the ingress gateway's module.
+    pub ingress: PathBuf,
+    /// The path of the egress gateway's module.
+    pub egress: PathBuf,
+    /// The path of the sidecars' module.
+    pub sidecar: PathBuf,
+    /// Each of them in detail, in this order.
+    pub built: [Module; 3],
+}
+
+/// One built module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Module {
+    /// `ingress`, `egress` or `sidecar`.
+    pub name: &'static str,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size as Cargo left it, in bytes.
+    pub compiled_bytes: u64,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// Its SHA-256 in hexadecimal, as Istio's `sha256` wants it.
+    pub sha256: String,
+}
+
+/// Makes sure that the modules' target is installed, with rustup where it is missing.
+///
+/// # Errors
+/// If it is not there and cannot be installed.
+pub fn ensure_target() -> anyhow::Result<()> {
+    wasm_target::ensure(TARGET)
+}
+
+/// Builds the modules that are not up to date. The same sources and toolchain give the same
+/// bytes, wherever the checkout is.
+///
+/// Blocks; progress is on stderr. Any number of processes and threads may call it at once.
+///
+/// # Errors
+/// If the wasm target cannot be added, a crate does not compile, or its module is not one that
+/// Envoy could load.
+pub fn build() -> anyhow::Result<Modules> {
+    let folder = paths::modules_dir()?;
+    let _lock = paths::lock(&folder.join(".lock"), || {
+        eprintln!("Modules: another process is building them, waiting");
+    })?;
+    ensure_target()?;
+    compile()?;
+    let compiled = paths::target_dir()?.join(TARGET).join(PROFILE);
+    let [ingress, egress, sidecar] = RECIPES.map(|recipe| finish(&recipe, &compiled, &folder));
+    let built = [ingress?, egress?, sidecar?];
+    let [ingress, egress, sidecar] = built.each_ref().map(|module| module.path.clone());
+    Ok(Modules {
+        ingress,
+        egress,
+        sidecar,
+        built,
+    })
+}
+
+/// Has Cargo compile the crates, which returns at once when nothing has changed.
+fn compile() -> anyhow::Result<()> {
+    let root = paths::workspace_root()?;
+    let mut command = Command::new(cargo());
+    command
+        .current_dir(&root)
+        .args(["build", "--profile", PROFILE, "--target", TARGET])
+        .arg("--target-dir")
+        .arg(paths::target_dir()?)
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&root))
+        .stdin(Stdio::null());
+    for recipe in &RECIPES {
+        command
+            .arg("--package")
+            .arg(format!("meridian-{}", recipe.name));
+    }
+    eprintln!("Modules: compiling for {TARGET}");
+    let on_terminal = std::io::stderr().is_terminal();
+    if on_terminal {
+        command.stdout(Stdio::null()).stderr(Stdio::inherit());
+    }
+    let output = command
+        .output()
+        .context("cannot start cargo, which compiles the modules: install Rust from rustup.rs")?;
+    if !output.status.success() {
+        std::io::stderr().write_all(&output.stderr)?;
+        bail!("the modules do not compile: Cargo's messages are above");
+    }
+    Ok(())
+}
+
+/// `$CARGO`, which Cargo sets for what it runs, else the one on the PATH.
+fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// The compiler's flags instead of the user's, which are meant for this machine (as
+/// `target-cpu=native` or a coverage run's are): panic messages hold paths, and these make them
+/// the same everywhere. Cargo's separator is 0x1f.
+fn rustflags(root: &Path) -> OsString {
+    let cargo_home = std::env::var_os("CARGO_HOME")
+        .filter(|home| !home.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+    let mut flags = OsString::new();
+    for (from, to) in [(cargo_home.as_deref(), "/cargo"), (Some(root), "/meridian")] {
+        let Some(from) = from else { continue };
+        if !flags.is_empty() {
+            flags.push("\x1f");
+        }
+        flags.push("--remap-path-prefix=");
+        flags.push(from);
+        flags.push("=");
+        flags.push(to);
+    }
+    flags
+}
+
+/// Strips a compiled module into `folder`, unless that is done already.
+fn finish(recipe: &Recipe, compiled: &Path, folder: &Path) -> anyhow::Result<Module> {
+    let file_name = format!("meridian_{}.wasm", recipe.name);
+    let path = folder.join(&file_name);
+    let stamp_path = folder.join(format!(".{file_name}.stamp"));
+    let compiled_path = compiled.join(&file_name);
+    let compiled = fs::read(&compiled_path)
+        .with_context(|| format!("Cargo left no {}", compiled_path.display()))?;
+
+    let source = fingerprint(&compiled, recipe.exports);
+    let present = fs::read(&path).unwrap_or_default();
+    let stamp = |module: &[u8]| format!("{source} {}\n", sha256(module));
+    let module = if fs::read_to_string(&stamp_path).is_ok_and(|is| is == stamp(&present)) {
+        present
+    } else {
+        let module = strip(&compiled, recipe.exports, HOST_CALLS)
+            .with_context(|| format!("the module {} cannot ship", compiled_path.display()))?;
+        paths::write_atomically(&path, &module)?;
+        paths::write_atomically(&stamp_path, stamp(&module).as_bytes())?;
+        module
+    };
+    Ok(Module {
+        name: recipe.name,
+        path,
+        compiled_bytes: compiled.len() as u64,
+        bytes: module.len() as u64,
+        sha256: sha256(&module),
+    })
+}
+
+/// Differs when the stripped module may: with what is stripped and with how it is done.
+fn fingerprint(compiled: &[u8], exports: &[&str]) -> String {
+    let mut source = compiled.to_vec();
+    for list in [exports, HOST_CALLS] {
+        source.extend_from_slice(list.join(",").as_bytes());
+    }
+    source.extend_from_slice(include_bytes!("strip.rs"));
+    sha256(&source)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The smallest module: no section at all.
+    const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
+
+    #[test]
+    fn a_module_is_stripped_once_and_again_when_it_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let [compiled, finished] = ["compiled", "finished"].map(|name| folder.path().join(name));
+        fs::create_dir(&compiled).unwrap();
+        let input = compiled.join("meridian_x.wasm");
+        let recipe = Recipe {
+            name: "x",
+            exports: &[],
+        };
+        let modified = |module: &Module| module.path.metadata().unwrap().modified().unwrap();
+
+        fs::write(&input, EMPTY).unwrap();
+        let first = finish(&recipe, &compiled, &finished).unwrap();
+        assert_eq!(first.path, finished.join("meridian_x.wasm"));
+        assert_eq!(first.sha256, sha256(&fs::read(&first.path).unwrap()));
+        let when = modified(&first);
+        assert_eq!(finish(&recipe, &compiled, &finished).unwrap(), first);
+        assert_eq!(modified(&first), when);
+
+        fs::write(&first.path, b"damaged").unwrap();
+        assert_eq!(finish(&recipe, &compiled, &finished).unwrap(), first);
+        assert_eq!(fs::read(&first.path).unwrap(), EMPTY);
+
+        let section = [EMPTY, &[0, 2, 1, b'n']].concat();
+        fs::write(&input, &section).unwrap();
+        let second = finish(&recipe, &compiled, &finished).unwrap();
+        assert_eq!((second.compiled_bytes, second.bytes), (12, 8));
+    }
+
+    #[test]
+    fn a_module_that_cannot_ship_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("meridian_ingress.wasm"), EMPTY).unwrap();
+        let error = finish(&RECIPES[0], folder.path(), folder.path()).unwrap_err();
+        let message = format!("{error:#}");
+        assert!(
+            message.contains("meridian_ingress.wasm cannot ship: it does not export memory"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn paths_of_this_machine_are_mapped_away() {
+        let flags = rustflags(Path::new("/somewhere")).into_string().unwrap();
+        assert!(
+            flags.ends_with("--remap-path-prefix=/somewhere=/meridian"),
+            "{flags}"
+        );
+    }
+}

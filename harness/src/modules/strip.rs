@@ -1,0 +1,220 @@
+//! Takes off a compiled module what the host would otherwise call, or load, for nothing.
+
+use std::collections::HashSet;
+
+use anyhow::{Context, bail};
+use walrus::ir::{Call, InstrLocId, Unreachable, Visitor, dfs_in_order};
+use walrus::{ExportItem, FunctionId, ImportKind, Module, ModuleConfig};
+
+/// The only module of the host's that a shipped filter imports from.
+const HOST: &str = "env";
+
+/// A module as the host should get it: of the exports those in `keep` alone, of the imports those
+/// in `calls`, then nothing that they do not reach, and no custom section.
+///
+/// The SDK's tables of callbacks hold every default method, and with them host calls that no
+/// filter makes. A function that makes one traps instead: the module cannot even ask the host for
+/// an outgoing call or for shared data.
+///
+/// # Errors
+/// If it is not a valid module, lacks a function to keep, or imports from elsewhere than `env`.
+pub fn strip(compiled: &[u8], keep: &[&str], calls: &[&str]) -> anyhow::Result<Vec<u8>> {
+    let mut config = ModuleConfig::new();
+    config
+        .generate_name_section(false)
+        .generate_producers_section(false);
+    let mut module = config.parse(compiled).context("it is not a valid module")?;
+
+    check_imports(&module)?;
+    let dropped: Vec<_> = module
+        .exports
+        .iter()
+        .filter(|export| !keep.contains(&export.name.as_str()))
+        .map(|export| export.id())
+        .collect();
+    for export in dropped {
+        module.exports.delete(export);
+    }
+    check_exports(&module, keep)?;
+    trap_at_other_calls(&mut module, calls);
+    let custom: Vec<_> = module.customs.iter().map(|(id, _)| id).collect();
+    for section in custom {
+        module.customs.delete(section);
+    }
+    walrus::passes::gc::run(&mut module);
+    Ok(module.emit_wasm())
+}
+
+fn check_imports(module: &Module) -> anyhow::Result<()> {
+    let foreign: Vec<String> = module
+        .imports
+        .iter()
+        .filter(|import| import.module != HOST)
+        .map(|import| format!("{}.{}", import.module, import.name))
+        .collect();
+    if !foreign.is_empty() {
+        bail!(
+            "it imports {}: a filter may import from `{HOST}` alone, so a dependency that needs \
+             WASI or JavaScript must go",
+            foreign.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// Replaces the body of every function that calls an import beside `calls` by a trap.
+fn trap_at_other_calls(module: &mut Module, calls: &[&str]) {
+    let others: HashSet<FunctionId> = module
+        .imports
+        .iter()
+        .filter(|import| !calls.contains(&import.name.as_str()))
+        .filter_map(|import| match import.kind {
+            ImportKind::Function(function) => Some(function),
+            _ => None,
+        })
+        .collect();
+    let callers: Vec<FunctionId> = module
+        .funcs
+        .iter_local()
+        .filter(|(_, function)| {
+            let mut finder = CallFinder {
+                others: &others,
+                found: false,
+            };
+            dfs_in_order(&mut finder, function, function.entry_block());
+            finder.found
+        })
+        .map(|(id, _)| id)
+        .collect();
+    for caller in callers {
+        let function = module.funcs.get_mut(caller).kind.unwrap_local_mut();
+        let body = function.entry_block();
+        let body = function.block_mut(body);
+        body.instrs.clear();
+        body.instrs
+            .push((Unreachable {}.into(), InstrLocId::default()));
+    }
+}
+
+/// Finds direct calls of some functions.
+struct CallFinder<'m> {
+    others: &'m HashSet<FunctionId>,
+    found: bool,
+}
+
+impl<'i> Visitor<'i> for CallFinder<'_> {
+    fn visit_call(&mut self, call: &Call) {
+        self.found |= self.others.contains(&call.func);
+    }
+}
+
+fn check_exports(module: &Module, keep: &[&str]) -> anyhow::Result<()> {
+    let missing: Vec<&str> = keep
+        .iter()
+        .copied()
+        .filter(|name| !module.exports.iter().any(|export| export.name == *name))
+        .collect();
+    if !missing.is_empty() {
+        bail!(
+            "it does not export {}: its lib.rs must call `proxy_wasm::main!`",
+            missing.join(", ")
+        );
+    }
+    if let Some(odd) = module
+        .exports
+        .iter()
+        .find(|export| matches!(export.item, ExportItem::Memory(_)) != (export.name == "memory"))
+    {
+        bail!("its export `{}` is not of the kind it should be", odd.name);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use walrus::{FunctionBuilder, RawCustomSection, ValType};
+
+    /// Exports `memory`, `kept` and `dropped`; each function calls an import of its own.
+    fn module(import_from: &str) -> Vec<u8> {
+        let mut module = Module::default();
+        let memory = module.memories.add_local(false, false, 1, None, None);
+        module.exports.add("memory", memory);
+        for name in ["kept", "dropped"] {
+            let signature = module.types.add(&[ValType::I32], &[ValType::I32]);
+            let (import, _) =
+                module.add_import_func(import_from, &format!("host_{name}"), signature);
+            let mut function =
+                FunctionBuilder::new(&mut module.types, &[ValType::I32], &[ValType::I32]);
+            let argument = module.locals.add(ValType::I32);
+            function
+                .name(name.to_owned())
+                .func_body()
+                .local_get(argument)
+                .call(import);
+            let function = function.finish(vec![argument], &mut module.funcs);
+            module.exports.add(name, function);
+        }
+        module.customs.add(RawCustomSection {
+            name: "target_features".to_owned(),
+            data: b"x".to_vec(),
+        });
+        module.producers.add_language("Rust", "1");
+        module.emit_wasm()
+    }
+
+    #[test]
+    fn only_what_is_kept_and_what_it_reaches_stays() {
+        let compiled = module("env");
+        let stripped = strip(&compiled, &["memory", "kept"], &["host_kept"]).unwrap();
+        assert!(stripped.len() < compiled.len());
+        let module = Module::from_buffer(&stripped).unwrap();
+        let exports: Vec<&str> = module.exports.iter().map(|e| e.name.as_str()).collect();
+        assert_eq!(exports, ["memory", "kept"]);
+        let imports: Vec<&str> = module.imports.iter().map(|i| i.name.as_str()).collect();
+        assert_eq!(imports, ["host_kept"]);
+        assert_eq!(module.customs.iter().count(), 0);
+        // Not by parsing: walrus adds itself to the producers of whatever it parses.
+        let contains = |wasm: &[u8]| wasm.windows(9).any(|window| window == b"producers");
+        assert!(contains(&compiled) && !contains(&stripped));
+        assert!(module.funcs.iter().all(|function| function.name.is_none()));
+        assert_eq!(
+            strip(&stripped, &["memory", "kept"], &["host_kept"]).unwrap(),
+            stripped
+        );
+    }
+
+    #[test]
+    fn a_host_call_that_is_not_listed_traps() {
+        let stripped = strip(&module("env"), &["memory", "kept"], &[]).unwrap();
+        let module = Module::from_buffer(&stripped).unwrap();
+        assert_eq!(module.imports.iter().count(), 0);
+        let (_, kept) = module.funcs.iter_local().next().unwrap();
+        let body = &kept.block(kept.entry_block()).instrs;
+        assert!(matches!(body[..], [(walrus::ir::Instr::Unreachable(_), _)]));
+    }
+
+    #[test]
+    fn a_missing_export_is_named() {
+        let error = strip(&module("env"), &["memory", "kept", "_initialize"], &[]).unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.starts_with("it does not export _initialize: "),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn an_import_from_elsewhere_is_refused() {
+        let error = strip(&module("wasi_snapshot_preview1"), &["memory"], &[]).unwrap_err();
+        let message = error.to_string();
+        let expected =
+            "it imports wasi_snapshot_preview1.host_kept, wasi_snapshot_preview1.host_dropped: ";
+        assert!(message.starts_with(expected), "{message}");
+    }
+
+    #[test]
+    fn what_is_no_module_is_refused() {
+        assert!(strip(b"\0asm", &[], &[]).is_err());
+    }
+}

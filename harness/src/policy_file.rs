@@ -1,0 +1,222 @@
+//! A policy as people write it: a file in YAML or JSON.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::Context;
+use meridian_policy::{ConfigError, Document, Policy, StringList};
+use serde_json::Value;
+
+/// The policy that the examples are rendered from and that runs where none is named.
+pub const SAMPLE: &str = include_str!("../../examples/policy.yaml");
+
+/// A policy that was read without an error.
+#[derive(Debug, Clone)]
+pub struct PolicyFile {
+    /// The document in JSON, names in A-labels: what the filters get.
+    pub json: Value,
+    /// The policy.
+    pub policy: Policy,
+}
+
+/// Every error of a policy document.
+#[derive(Debug, Clone)]
+pub struct PolicyErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for PolicyErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            let line_break = if index == 0 { "" } else { "\n" };
+            write!(f, "{line_break}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PolicyErrors {}
+
+impl PolicyFile {
+    /// Reads the file; `None` is the sample policy.
+    ///
+    /// # Errors
+    /// [`PolicyErrors`] when the document is wrong; another error when the file cannot be read.
+    pub fn load(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else {
+            return Ok(Self::parse(SAMPLE.as_bytes())?);
+        };
+        let bytes = std::fs::read(path)
+            .with_context(|| format!("cannot read the policy {}", path.display()))?;
+        Ok(Self::parse(&bytes)?)
+    }
+
+    /// Reads a document. JSON is YAML, so one reader serves both.
+    ///
+    /// # Errors
+    /// Every error of the document.
+    pub fn parse(bytes: &[u8]) -> Result<Self, PolicyErrors> {
+        let mut document = read_yaml(bytes).map_err(|error| PolicyErrors(vec![error]))?;
+        let mut errors = Vec::new();
+        to_a_labels(&mut document, "", &mut errors);
+        match Policy::from_document(&document) {
+            Ok(policy) if errors.is_empty() => Ok(Self {
+                json: to_json(&document),
+                policy,
+            }),
+            Ok(_) => Err(PolicyErrors(errors)),
+            Err(more) => {
+                // A name that could not be converted is reported once.
+                errors.extend(
+                    more.into_iter()
+                        .filter(|error| !errors.iter().any(|known| known.path == error.path))
+                        .collect::<Vec<_>>(),
+                );
+                Err(PolicyErrors(errors))
+            }
+        }
+    }
+}
+
+fn read_yaml(bytes: &[u8]) -> Result<Document, ConfigError> {
+    let error = |message: String, hint: &str| ConfigError {
+        path: String::new(),
+        message,
+        hint: hint.to_owned(),
+    };
+    let text = std::str::from_utf8(bytes).map_err(|invalid| {
+        let line = 1 + bytes
+            .iter()
+            .take(invalid.valid_up_to())
+            .filter(|byte| **byte == b'\n')
+            .count();
+        error(
+            format!("is not UTF-8 at line {line}"),
+            "save the file in UTF-8",
+        )
+    })?;
+    yaml_serde::from_str(text).map_err(|invalid| {
+        error(
+            format!("is not YAML: {invalid}"),
+            "write one YAML or JSON document, the policy",
+        )
+    })
+}
+
+/// Turns the names in `hosts` and `notHosts` from Unicode into A-labels (UTS #46), which is how
+/// they arrive in requests.
+fn to_a_labels(document: &mut Document, path: &str, errors: &mut Vec<ConfigError>) {
+    match document {
+        Document::Mapping(entries) => {
+            for (key, value) in entries {
+                let path = match path {
+                    "" => key.clone(),
+                    parent => format!("{parent}.{key}"),
+                };
+                match value {
+                    Document::Strings(list) if key == "hosts" || key == "notHosts" => {
+                        convert_list(list, &path, errors);
+                    }
+                    value => to_a_labels(value, &path, errors),
+                }
+            }
+        }
+        Document::List(list) => {
+            for (index, value) in list.iter_mut().enumerate() {
+                to_a_labels(value, &format!("{path}[{index}]"), errors);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn convert_list(list: &mut StringList, path: &str, errors: &mut Vec<ConfigError>) {
+    if list.iter().all(str::is_ascii) {
+        return;
+    }
+    let mut converted = StringList::default();
+    for (index, host) in list.iter().enumerate() {
+        let ascii = convert(host).unwrap_or_else(|| {
+            errors.push(ConfigError {
+                path: format!("{path}[{index}]"),
+                message: format!("{host:?} is not an internationalised name"),
+                hint: "write a name that UTS #46 allows, or its A-label form (xn--…)".to_owned(),
+            });
+            host.to_owned()
+        });
+        if !converted.push(&ascii) {
+            return;
+        }
+    }
+    *list = converted;
+}
+
+/// The A-label form of a pattern; `None` if its name has none.
+fn convert(host: &str) -> Option<String> {
+    let (wildcard, name) = match host.strip_prefix("*.") {
+        Some(name) => ("*.", name),
+        None => ("", host),
+    };
+    let (name, port) = match name.rsplit_once(':') {
+        Some((name, port)) => (name, format!(":{port}")),
+        None => (name, String::new()),
+    };
+    let ascii = idna::domain_to_ascii(name).ok()?;
+    Some(format!("{wildcard}{ascii}{port}"))
+}
+
+fn to_json(document: &Document) -> Value {
+    match document {
+        Document::Null => Value::Null,
+        Document::Bool(value) => Value::from(*value),
+        Document::Integer(value) => Value::from(*value),
+        Document::Float(value) => Value::from(*value),
+        Document::String(value) => Value::from(value.as_str()),
+        Document::Strings(list) => list.iter().collect(),
+        Document::List(list) => list.iter().map(to_json).collect(),
+        Document::Mapping(entries) => entries
+            .iter()
+            .map(|(key, value)| (key.clone(), to_json(value)))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_is_a_policy() {
+        PolicyFile::load(None).unwrap();
+    }
+
+    #[test]
+    fn names_in_unicode_become_a_labels() {
+        let file = PolicyFile::parse(
+            "hosts: {ingress: {rules: [{name: a, action: allow, hosts: ['*.Bücher.example:443', 日本.example]}]}}"
+                .as_bytes(),
+        )
+        .unwrap();
+        assert_eq!(
+            file.json["hosts"]["ingress"]["rules"][0]["hosts"],
+            serde_json::json!(["*.xn--bcher-kva.example:443", "xn--wgv71a.example"])
+        );
+    }
+
+    #[test]
+    fn all_errors_of_a_document_are_located() {
+        let errors = PolicyFile::parse(
+            b"mesh: {cidr: []}\nhosts:\n  ingress:\n    rules:\n    - {name: A, hosts: ['*x', 1], action: maybe}\n",
+        )
+        .unwrap_err();
+        let paths: Vec<&str> = errors.0.iter().map(|error| error.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "mesh.cidr",
+                "hosts.ingress.rules[0].name",
+                "hosts.ingress.rules[0].action",
+                "hosts.ingress.rules[0].hosts[0]",
+                "hosts.ingress.rules[0].hosts[1]",
+            ]
+        );
+    }
+}

@@ -1,0 +1,181 @@
+//! `meridian render istio`: EnvoyFilters that attach the filters to a mesh, and the setting that
+//! makes labels of their metrics' names.
+//!
+//! The filters come by ECDS (`applyTo: EXTENSION_CONFIG`), so that a new policy does not drain
+//! listeners, as an edit of the filter chain would (istio/istio#51655).
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use meridian_metrics::LABELS;
+use meridian_policy::Vantage;
+use serde_json::{Value, json};
+
+use crate::config::type_url;
+use crate::config::wasm::Filters;
+
+/// Istio's root namespace: an EnvoyFilter there can reach every proxy of the mesh.
+const ROOT_NAMESPACE: &str = "istio-system";
+/// The filter that holds the HTTP filters, by Envoy's name.
+const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
+
+/// What a rendering depends on beside the policy.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder of the modules as the proxies see it.
+    pub modules: PathBuf,
+}
+
+/// The files and their names: `ingress-gateway.yaml`, `egress-gateway.yaml`, `sidecars.yaml` and
+/// `mesh-config.yaml`.
+///
+/// # Errors
+/// If the policy is no object.
+pub fn render(policy: &Value, options: &Options) -> anyhow::Result<Vec<(String, String)>> {
+    ensure!(
+        policy.is_object(),
+        "a policy is an object, this is {policy}"
+    );
+    let filters = Filters {
+        modules: options.modules.clone(),
+        policy: serde_json::to_string_pretty(policy)?,
+    };
+    let ingress = envoy_filter(
+        "ingress",
+        Some("ingressgateway"),
+        &[Vantage::Ingress],
+        &filters,
+    );
+    let egress = envoy_filter(
+        "egress",
+        Some("egressgateway"),
+        &[Vantage::Egress],
+        &filters,
+    );
+    let sidecars = envoy_filter(
+        "sidecars",
+        None,
+        &[Vantage::Inbound, Vantage::Outbound],
+        &filters,
+    );
+    let mesh_config = json!({"meshConfig": {"defaultConfig": {"extraStatTags": LABELS}}});
+    [
+        ("ingress-gateway.yaml", INGRESS_HEADER, ingress),
+        ("egress-gateway.yaml", EGRESS_HEADER, egress),
+        ("sidecars.yaml", SIDECARS_HEADER, sidecars),
+        ("mesh-config.yaml", MESH_CONFIG_HEADER, mesh_config),
+    ]
+    .into_iter()
+    .map(|(name, header, value)| {
+        Ok((
+            name.to_owned(),
+            format!("{header}{}", yaml_serde::to_string(&value)?),
+        ))
+    })
+    .collect()
+}
+
+/// An EnvoyFilter for the gateway with the label `istio: GATEWAY`, or for every sidecar.
+fn envoy_filter(
+    name: &str,
+    gateway: Option<&str>,
+    vantages: &[Vantage],
+    filters: &Filters,
+) -> Value {
+    let mut spec = json!({});
+    if let Some(gateway) = gateway {
+        spec["workloadSelector"] = json!({"labels": {"istio": gateway}});
+    }
+    spec["configPatches"] = vantages
+        .iter()
+        .flat_map(|vantage| patches(*vantage, filters))
+        .collect();
+    json!({
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {"name": format!("meridian-{name}"), "namespace": ROOT_NAMESPACE},
+        "spec": spec,
+    })
+}
+
+fn patches(vantage: Vantage, filters: &Filters) -> [Value; 3] {
+    let context = match vantage {
+        Vantage::Ingress | Vantage::Egress => "GATEWAY",
+        Vantage::Inbound => "SIDECAR_INBOUND",
+        Vantage::Outbound => "SIDECAR_OUTBOUND",
+    };
+    let name = format!("meridian.{vantage}");
+    let connection_managers = json!({
+        "context": context,
+        "listener": {"filterChain": {"filter": {"name": CONNECTION_MANAGER}}},
+    });
+    [
+        json!({
+            "applyTo": "EXTENSION_CONFIG",
+            "match": {"context": context},
+            "patch": {
+                "operation": "ADD",
+                "value": {"name": name, "typed_config": filters.http_filter(vantage)["typed_config"]},
+            },
+        }),
+        // First, so that no other filter sees a tag that a client made up.
+        json!({
+            "applyTo": "HTTP_FILTER",
+            "match": connection_managers,
+            "patch": {
+                "operation": "INSERT_FIRST",
+                "value": {
+                    "name": name,
+                    "config_discovery": {
+                        "config_source": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
+                        "type_urls": [type_url("extensions.filters.http.wasm.v3.Wasm")],
+                    },
+                },
+            },
+        }),
+        json!({
+            "applyTo": "NETWORK_FILTER",
+            "match": connection_managers,
+            "patch": {
+                "operation": "MERGE",
+                "value": {
+                    "name": CONNECTION_MANAGER,
+                    "typed_config": {
+                        "@type": type_url("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
+                        "common_http_protocol_options": {"headers_with_underscores_action": "DROP_HEADER"},
+                    },
+                },
+            },
+        }),
+    ]
+}
+
+const INGRESS_HEADER: &str = "\
+# Meridian's ingress filter for the gateway with the label istio: ingressgateway.
+# The gateway's pods need the module at the path in `filename` (a volume), and the labels of
+# mesh-config.yaml. X_Traffic_Direction is dropped because frameworks read it as X-Traffic-Direction.
+#
+# Rendered by `meridian render istio` from a policy: edit the policy and render again.
+";
+const EGRESS_HEADER: &str = "\
+# Meridian's egress filter for the gateway with the label istio: egressgateway.
+# The gateway's pods need the module at the path in `filename` (a volume), and the labels of
+# mesh-config.yaml.
+#
+# Rendered by `meridian render istio` from a policy: edit the policy and render again.
+";
+const SIDECARS_HEADER: &str = "\
+# Meridian's sidecar filter, inbound and outbound, for every sidecar of the mesh.
+# Without a workloadSelector in the root namespace it is mesh-wide; put it into another namespace
+# for that namespace alone. The pods need the module at the path in `filename`, for example by the
+# annotations sidecar.istio.io/userVolume and userVolumeMount, and the labels of mesh-config.yaml.
+#
+# Rendered by `meridian render istio` from a policy: edit the policy and render again.
+";
+const MESH_CONFIG_HEADER: &str = "\
+# Makes labels of the tags in Meridian's metrics, for every proxy that starts after it is applied.
+# Merge it into the values of istioctl or of the istiod chart. For one workload there is the pod
+# annotation proxy.istio.io/config with the same extraStatTags.
+#
+# Rendered by `meridian render istio`.
+";

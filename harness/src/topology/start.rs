@@ -1,0 +1,275 @@
+//! How a topology comes up: servers, ports and certificates first, then every process at once.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde_json::Value;
+
+use super::certificates::Certificates;
+use super::nginx::{self, Nginx};
+use super::ports::{Doors, Ports};
+use super::roles::{self, CONSOLE, OUTSIDE, WORKLOADS, Workload};
+use super::servers::{Arrivals, Server};
+use super::{EgressGateway, IngressGateway, Options, Topology, WorkloadSidecar};
+use crate::config::Proxy;
+use crate::config::cluster::{Upstream, outbound, service_host};
+use crate::config::connections::AccessLog;
+use crate::config::egress::Egress;
+use crate::config::ingress::Ingress;
+use crate::config::listener::PeerAuthentication;
+use crate::config::routes::Route;
+use crate::config::sidecar::{Sidecar, service_route};
+use crate::config::wasm::Filters;
+use crate::envoy::{Envoy, RunFolder};
+
+const INGRESS_NAME: &str = "istio-ingressgateway";
+const EGRESS_NAME: &str = "istio-egressgateway";
+const GATEWAY_NAMESPACE: &str = "istio-system";
+
+/// A sidecar's listeners.
+struct SidecarDoors {
+    inbound: Doors,
+    outbound: Doors,
+}
+
+/// What the configuration of each Envoy is made from.
+struct Plan<'a> {
+    options: &'a Options,
+    run: &'a RunFolder,
+    certificates: &'a Certificates,
+    ingress_http: Doors,
+    ingress_https: Doors,
+    egress: Doors,
+    sidecars: BTreeMap<&'static str, SidecarDoors>,
+}
+
+pub(super) async fn start(run: RunFolder, options: &Options) -> anyhow::Result<Topology> {
+    let certificates = Certificates::create(run.path().join("certificates"))?;
+    let arrivals = Arrivals::default();
+    let mut workloads = BTreeMap::new();
+    let mut outside = BTreeMap::new();
+    for Workload { name, address, .. } in WORKLOADS {
+        workloads.insert(name, Server::start(name, address, arrivals.clone()).await?);
+    }
+    for roles::OutsideServer { host, address } in OUTSIDE {
+        outside.insert(host, Server::start(host, address, arrivals.clone()).await?);
+    }
+
+    let mut ports = Ports::default();
+    let mut sidecars = BTreeMap::new();
+    for Workload { name, address, .. } in WORKLOADS {
+        let doors = SidecarDoors {
+            inbound: ports.doors(address)?,
+            outbound: ports.doors(address)?,
+        };
+        sidecars.insert(name, doors);
+    }
+    let plan = Plan {
+        options,
+        run: &run,
+        certificates: &certificates,
+        ingress_http: ports.doors(roles::INGRESS)?,
+        ingress_https: ports.doors(roles::INGRESS)?,
+        egress: ports.doors(roles::EGRESS)?,
+        sidecars,
+    };
+
+    let [shop, orders, console] = WORKLOADS;
+    let nginx = async {
+        match nginx::find() {
+            Some(program) => {
+                let address = ports.port(roles::NGINX)?;
+                plan.start_nginx(&program, address).await.map(Some)
+            }
+            None => Ok(None),
+        }
+    };
+    let (ingress, egress, shop, orders, console, nginx) = tokio::try_join!(
+        plan.start_ingress(),
+        plan.start_egress(&outside),
+        plan.start_sidecar(shop, &workloads),
+        plan.start_sidecar(orders, &workloads),
+        plan.start_sidecar(console, &workloads),
+        nginx,
+    )?;
+    let topology = Topology {
+        ingress,
+        egress,
+        sidecars: [shop, orders, console]
+            .into_iter()
+            .map(|sidecar| (sidecar.workload.name, sidecar))
+            .collect(),
+        nginx,
+        certificates,
+        workloads,
+        outside,
+        arrivals,
+        _ports: ports,
+        run,
+    };
+    for envoy in topology.envoys() {
+        envoy.save_config_dump().await?;
+    }
+    Ok(topology)
+}
+
+impl Plan<'_> {
+    async fn start_ingress(&self) -> anyhow::Result<IngressGateway> {
+        let proxy = self.proxy(
+            "ingress",
+            INGRESS_NAME,
+            GATEWAY_NAMESPACE,
+            roles::INGRESS_PRINCIPAL,
+            roles::INGRESS,
+        )?;
+        let config = Ingress {
+            http: self.ingress_http.addresses(),
+            https: self.ingress_https.addresses(),
+            public: self.certificates.write_public()?,
+            routes: WORKLOADS
+                .iter()
+                .map(|workload| Route::new(workload.ingress_domain, self.service(workload)))
+                .collect(),
+        };
+        Ok(IngressGateway {
+            envoy: self
+                .start_envoy("ingress", &config.to_config(&proxy))
+                .await?,
+            http: self.ingress_http.clone(),
+            https: self.ingress_https.clone(),
+        })
+    }
+
+    async fn start_egress(
+        &self,
+        outside: &BTreeMap<&'static str, Server>,
+    ) -> anyhow::Result<EgressGateway> {
+        let proxy = self.proxy(
+            "egress",
+            EGRESS_NAME,
+            GATEWAY_NAMESPACE,
+            roles::EGRESS_PRINCIPAL,
+            roles::EGRESS,
+        )?;
+        let routes = outside
+            .iter()
+            .map(|(host, server)| {
+                let upstream = Upstream {
+                    cluster: match *host {
+                        "*" => "anywhere".to_owned(),
+                        host => outbound(80, host),
+                    },
+                    endpoint: Some(server.address().into()),
+                    principal: None,
+                };
+                Route::new(host, upstream)
+            })
+            .collect();
+        let config = Egress {
+            mesh: self.egress.addresses(),
+            authentication: PeerAuthentication::Permissive,
+            routes,
+        };
+        Ok(EgressGateway {
+            envoy: self
+                .start_envoy("egress", &config.to_config(&proxy))
+                .await?,
+            http: self.egress.clone(),
+        })
+    }
+
+    async fn start_sidecar(
+        &self,
+        workload: Workload,
+        workloads: &BTreeMap<&'static str, Server>,
+    ) -> anyhow::Result<WorkloadSidecar> {
+        let Workload {
+            name,
+            namespace,
+            address,
+            ..
+        } = workload;
+        let proxy = self.proxy(name, name, namespace, &workload.principal(), address)?;
+        let egress = Upstream::service(
+            &service_host(EGRESS_NAME, GATEWAY_NAMESPACE),
+            self.egress.v4.into(),
+            roles::EGRESS_PRINCIPAL,
+        );
+        let services = WORKLOADS.iter().map(|peer| {
+            service_route(&service_host(peer.name, peer.namespace), self.service(peer))
+        });
+        let SidecarDoors { inbound, outbound } = &self.sidecars[name];
+        let config = Sidecar {
+            inbound: inbound.addresses(),
+            authentication: PeerAuthentication::Permissive,
+            workload: workloads[name].address().into(),
+            outbound: outbound.addresses(),
+            routes: services.chain([Route::new("*", egress)]).collect(),
+        };
+        Ok(WorkloadSidecar {
+            workload,
+            envoy: self.start_envoy(name, &config.to_config(&proxy)).await?,
+            inbound: inbound.clone(),
+            outbound: outbound.clone(),
+        })
+    }
+
+    async fn start_nginx(
+        &self,
+        program: &std::path::Path,
+        address: std::net::SocketAddr,
+    ) -> anyhow::Result<Nginx> {
+        let identity = self
+            .certificates
+            .write_identity("nginx", roles::NGINX_PRINCIPAL, None)?;
+        let options = nginx::Options {
+            address,
+            upstream: self.sidecars[CONSOLE.name].inbound.v4,
+            upstream_host: &service_host(CONSOLE.name, CONSOLE.namespace),
+            identity: &identity,
+            folder: &self.run.path().join("nginx"),
+        };
+        Nginx::start(program, &options).await
+    }
+
+    async fn start_envoy(&self, name: &str, bootstrap: &Value) -> anyhow::Result<Envoy> {
+        let options = crate::envoy::Options::default();
+        Envoy::start(&self.options.envoy, self.run, name, bootstrap, &options).await
+    }
+
+    /// The sidecar of `workload` as others reach it.
+    fn service(&self, workload: &Workload) -> Upstream {
+        Upstream::service(
+            &service_host(workload.name, workload.namespace),
+            self.sidecars[workload.name].inbound.v4.into(),
+            &workload.principal(),
+        )
+    }
+
+    /// `file` names the certificate and the access log.
+    fn proxy(
+        &self,
+        file: &str,
+        name: &str,
+        namespace: &str,
+        principal: &str,
+        address: Ipv4Addr,
+    ) -> anyhow::Result<Proxy> {
+        let service = service_host(name, namespace);
+        let policy = &self.options.policy;
+        Ok(Proxy {
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            identity: self
+                .certificates
+                .write_identity(file, principal, Some(&service))?,
+            filters: self.options.modules.as_ref().map(|modules| Filters {
+                modules: modules.clone(),
+                policy: policy.to_string(),
+            }),
+            access_log: AccessLog::File(self.run.path().join(format!("{file}.access.log"))),
+            admin: None,
+            bind: Some(IpAddr::V4(address)),
+        })
+    }
+}
