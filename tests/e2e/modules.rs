@@ -1,0 +1,62 @@
+//! What the shipped modules are made of.
+
+use walrus::Module;
+
+/// 150 kB, the budget of a module.
+const MAX_BYTES: u64 = 150_000;
+
+/// What Envoy calls. Each callback that is exported costs a crossing in every request.
+const EXPORTS: [&str; 9] = [
+    "_initialize",
+    "malloc",
+    "memory",
+    "proxy_abi_version_0_2_1",
+    "proxy_on_configure",
+    "proxy_on_context_create",
+    "proxy_on_delete",
+    "proxy_on_request_headers",
+    "proxy_on_vm_start",
+];
+
+/// What the filters can ask of Envoy. No outgoing calls, no shared data, no foreign functions.
+const IMPORTS: [&str; 9] = [
+    "env.proxy_define_metric",
+    "env.proxy_get_buffer_bytes",
+    "env.proxy_get_header_map_value",
+    "env.proxy_get_property",
+    "env.proxy_increment_metric",
+    "env.proxy_log",
+    "env.proxy_remove_header_map_value",
+    "env.proxy_replace_header_map_value",
+    "env.proxy_send_local_response",
+];
+
+#[test]
+fn modules_hold_their_exports_imports_and_size() {
+    let modules = meridian::modules::build().unwrap();
+    for built in &modules.built {
+        let module = Module::from_file(&built.path).unwrap();
+        let mut exports: Vec<&str> = module
+            .exports
+            .iter()
+            .map(|export| export.name.as_str())
+            .collect();
+        exports.sort_unstable();
+        assert_eq!(exports, EXPORTS, "{}", built.name);
+        let mut imports: Vec<String> = module
+            .imports
+            .iter()
+            .map(|import| format!("{}.{}", import.module, import.name))
+            .collect();
+        imports.sort_unstable();
+        assert_eq!(imports, IMPORTS, "{}", built.name);
+        assert!(
+            built.bytes <= MAX_BYTES,
+            "{} has {} bytes",
+            built.name,
+            built.bytes
+        );
+        let size = std::fs::metadata(&built.path).unwrap().len();
+        assert_eq!(size, built.bytes, "{}", built.name);
+    }
+}
