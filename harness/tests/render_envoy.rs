@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use meridian::envoy::{Envoy, Options as EnvoyOptions, RunFolder, validate};
+use meridian::policy_file::PolicyFile;
 use meridian::render::envoy::{Options, render};
 use meridian::topology::{Arrival, Arrivals, Call, Certificates, Reply, Server};
 use serde_json::{Value, json};
@@ -64,6 +65,7 @@ fn each_address(value: &mut Value, change: &dyn Fn(&str, u64) -> (String, u16)) 
 /// The rendered file `name` as `principal` runs it, with every listener on a port of the
 /// kernel's choice.
 fn localized(
+    policy: &Value,
     name: &str,
     certificates: &Certificates,
     principal: &str,
@@ -72,7 +74,7 @@ fn localized(
     let options = Options {
         modules: meridian::paths::modules_dir().unwrap(),
     };
-    let files = render(&policy(), &options).unwrap();
+    let files = render(policy, &options).unwrap();
     let (_, text) = files.into_iter().find(|(file, _)| file == name).unwrap();
     let mut config: Value = yaml_serde::from_str(&text).unwrap();
     let identity = certificates.write_identity(name, principal, None).unwrap();
@@ -135,7 +137,7 @@ async fn the_rendered_envoys_are_valid_and_serve_as_their_headers_say() {
             .await
             .unwrap()
     };
-    let config = localized("egress.yaml", &certificates, EGRESS, &[]);
+    let config = localized(&policy(), "egress.yaml", &certificates, EGRESS, &[]);
     let egress = start("egress", &config).await;
     let egress_address = egress.listener_address("egress").await.unwrap();
 
@@ -146,13 +148,13 @@ async fn the_rendered_envoys_are_valid_and_serve_as_their_headers_say() {
             egress_address,
         ),
     ];
-    let config = localized("sidecar.yaml", &certificates, APP, &parts);
+    let config = localized(&policy(), "sidecar.yaml", &certificates, APP, &parts);
     let sidecar = start("sidecar", &config).await;
     let inbound = sidecar.listener_address("inbound").await.unwrap();
     let outbound = sidecar.listener_address("outbound").await.unwrap();
 
     let parts = [("app.default.svc.cluster.local:15006", inbound)];
-    let config = localized("ingress.yaml", &certificates, GATEWAY, &parts);
+    let config = localized(&policy(), "ingress.yaml", &certificates, GATEWAY, &parts);
     let ingress = start("ingress", &config).await;
     let http = ingress.listener_address("http").await.unwrap();
 
@@ -180,6 +182,29 @@ async fn the_rendered_envoys_are_valid_and_serve_as_their_headers_say() {
             .status,
         403
     );
+}
+
+#[tokio::test]
+async fn the_committed_examples_are_valid() {
+    let binary = tokio::task::spawn_blocking(|| {
+        meridian::modules::build().unwrap();
+        meridian::envoy::obtain(None).unwrap()
+    })
+    .await
+    .unwrap();
+    let run = RunFolder::create("test-examples").unwrap();
+    let certificates = Certificates::create(run.path().join("certificates")).unwrap();
+    certificates.write_public().unwrap();
+    // examples.rs holds that the committed files are these.
+    let sample = PolicyFile::load(None).unwrap().json;
+    for (name, principal) in [
+        ("ingress.yaml", GATEWAY),
+        ("egress.yaml", EGRESS),
+        ("sidecar.yaml", APP),
+    ] {
+        let config = localized(&sample, name, &certificates, principal, &[]);
+        validate(&binary, &config).await.unwrap();
+    }
 }
 
 async fn ok(call: Call) -> Arrival {

@@ -4,8 +4,6 @@
 //! The filters come by ECDS (`applyTo: EXTENSION_CONFIG`), so that a new policy does not drain
 //! listeners, as an edit of the filter chain would (istio/istio#51655).
 
-use std::path::PathBuf;
-
 use anyhow::ensure;
 use meridian_metrics::LABELS;
 use meridian_policy::Vantage;
@@ -19,12 +17,7 @@ const ROOT_NAMESPACE: &str = "istio-system";
 /// The filter that holds the HTTP filters, by Envoy's name.
 const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 
-/// What a rendering depends on beside the policy.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The folder of the modules as the proxies see it.
-    pub modules: PathBuf,
-}
+pub use super::envoy::Options;
 
 /// The files and their names: `ingress-gateway.yaml`, `egress-gateway.yaml`, `sidecars.yaml` and
 /// `mesh-config.yaml`.

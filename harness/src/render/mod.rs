@@ -41,10 +41,12 @@ pub struct Options {
 pub fn run(verb: &Verb) -> anyhow::Result<ExitCode> {
     let (Verb::Envoy(options) | Verb::Istio(options)) = verb;
     let policy = PolicyFile::load(options.policy.as_deref())?.json;
-    let modules = options.modules.clone();
+    let rendering = envoy::Options {
+        modules: options.modules.clone(),
+    };
     let files = match verb {
-        Verb::Envoy(_) => envoy::render(&policy, &envoy::Options { modules })?,
-        Verb::Istio(_) => istio::render(&policy, &istio::Options { modules })?,
+        Verb::Envoy(_) => envoy::render(&policy, &rendering)?,
+        Verb::Istio(_) => istio::render(&policy, &rendering)?,
     };
     match &options.out {
         None => {

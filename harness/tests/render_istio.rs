@@ -1,0 +1,271 @@
+//! The EnvoyFilters under a real Envoy, applied as Istio applies them: the extension configuration
+//! comes by discovery, here from a file in place of istiod, and the patches change a listener that
+//! knows nothing of Meridian.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use meridian::config::cluster::Upstream;
+use meridian::config::connections::AccessLog;
+use meridian::config::ingress::Ingress;
+use meridian::config::routes::Route;
+use meridian::config::tls::{Credentials, MeshIdentity};
+use meridian::config::{Address, Proxy};
+use meridian::envoy::{Envoy, Options as EnvoyOptions, RunFolder};
+use meridian::policy_file::PolicyFile;
+use meridian::prometheus::Samples;
+use meridian::render::istio::{Options, render};
+use meridian::topology::{Arrival, Arrivals, Call, Certificates, Server};
+use serde_json::{Value, json};
+
+/// A rendered file, parsed.
+fn rendered(policy: &Value, name: &str) -> Value {
+    let options = Options {
+        modules: meridian::paths::modules_dir().unwrap(),
+    };
+    let files = render(policy, &options).unwrap();
+    let (_, text) = files.into_iter().find(|(file, _)| file == name).unwrap();
+    yaml_serde::from_str(&text).unwrap()
+}
+
+fn patches<'f>(filter: &'f Value, apply_to: &str) -> Vec<&'f Value> {
+    let patches = filter["spec"]["configPatches"].as_array().unwrap();
+    patches
+        .iter()
+        .filter(|patch| patch["applyTo"] == apply_to)
+        .map(|patch| &patch["patch"])
+        .collect()
+}
+
+/// The discovery response that istiod would send for the extension configuration.
+fn discovery(filter: &Value, version: &str) -> String {
+    let resources: Vec<Value> = patches(filter, "EXTENSION_CONFIG")
+        .into_iter()
+        .map(|patch| {
+            assert_eq!(patch["operation"], "ADD");
+            let mut resource =
+                json!({"@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"});
+            resource["name"] = patch["value"]["name"].clone();
+            resource["typed_config"] = patch["value"]["typed_config"].clone();
+            resource
+        })
+        .collect();
+    json!({"version_info": version, "resources": resources}).to_string()
+}
+
+/// Applies the patches of HTTP and network filters to every connection manager.
+fn apply(filter: &Value, bootstrap: &mut Value, discovered: &Path) {
+    for listener in bootstrap["static_resources"]["listeners"]
+        .as_array_mut()
+        .unwrap()
+    {
+        for chain in listener["filter_chains"].as_array_mut().unwrap() {
+            let manager = &mut chain["filters"][0]["typed_config"];
+            for patch in patches(filter, "HTTP_FILTER") {
+                assert_eq!(patch["operation"], "INSERT_FIRST");
+                let mut value = patch["value"].clone();
+                // The one difference: a file in place of istiod.
+                value["config_discovery"]["config_source"] = json!({
+                    "path_config_source": {"path": discovered},
+                    "resource_api_version": "V3",
+                });
+                manager["http_filters"]
+                    .as_array_mut()
+                    .unwrap()
+                    .insert(0, value);
+            }
+            for patch in patches(filter, "NETWORK_FILTER") {
+                assert_eq!(patch["operation"], "MERGE");
+                let options = &patch["value"]["typed_config"]["common_http_protocol_options"];
+                for (key, value) in options.as_object().unwrap() {
+                    manager["common_http_protocol_options"][key] = value.clone();
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_ingress_filter_is_attached_and_updated_without_draining() {
+    let binary = tokio::task::spawn_blocking(|| {
+        meridian::modules::build().unwrap();
+        meridian::envoy::obtain(None).unwrap()
+    })
+    .await
+    .unwrap();
+    let run = RunFolder::create("test-istio").unwrap();
+    let certificates = Certificates::create(run.path().join("certificates")).unwrap();
+    let shop = Server::start("shop", Ipv4Addr::LOCALHOST, Arrivals::default())
+        .await
+        .unwrap();
+    let policy = PolicyFile::load(None).unwrap().json;
+    let filter = rendered(&policy, "ingress-gateway.yaml");
+    let discovered = run.path().join("ecds.json");
+    std::fs::write(&discovered, discovery(&filter, "1")).unwrap();
+
+    let principal = "cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account";
+    let identity: MeshIdentity = certificates
+        .write_identity("gateway", principal, None)
+        .unwrap();
+    let public: Credentials = certificates.write_public().unwrap();
+    let gateway = Ingress {
+        http: vec![Address::Socket((Ipv4Addr::LOCALHOST, 0).into())],
+        https: vec![Address::Socket((Ipv4Addr::LOCALHOST, 0).into())],
+        public,
+        routes: vec![Route::new(
+            "*",
+            Upstream {
+                cluster: "outbound|80||shop.shop.svc.cluster.local".to_owned(),
+                endpoint: Some(shop.address().into()),
+                principal: None,
+            },
+        )],
+    };
+    let mut bootstrap = gateway.to_config(&Proxy {
+        name: "istio-ingressgateway".to_owned(),
+        namespace: "istio-system".to_owned(),
+        identity,
+        filters: None,
+        access_log: AccessLog::Stdout,
+        admin: None,
+        bind: None,
+    });
+    apply(&filter, &mut bootstrap, &discovered);
+    // What Istio makes of extraStatTags: a regex for each, of this form.
+    let tags: Vec<Value> =
+        rendered(&policy, "mesh-config.yaml")["meshConfig"]["defaultConfig"]["extraStatTags"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|tag| {
+                let tag = tag.as_str().unwrap();
+                json!({"tag_name": tag, "regex": format!(r"({tag}=\.=(.*?);\.;)")})
+            })
+            .collect();
+    bootstrap["stats_config"] = json!({"stats_tags": tags});
+    let envoy = Envoy::start(
+        &binary,
+        &run,
+        "gateway",
+        &bootstrap,
+        &EnvoyOptions::default(),
+    )
+    .await
+    .unwrap();
+    let http = envoy.listener_address("http").await.unwrap();
+    let call = |host: &str| Call::new(http, host).from(Ipv4Addr::new(127, 9, 1, 1));
+
+    let reply = call("shop.example.com")
+        .header("x-traffic-direction", "east-west")
+        .header("x_traffic_direction", "east-west")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(reply.status, 200);
+    let seen: Arrival = reply.json().unwrap();
+    assert_eq!(seen.header("x-traffic-direction"), ["north-south"]);
+    assert!(seen.header("x_traffic_direction").is_empty());
+    assert_eq!(call("other.example.com").send().await.unwrap().status, 403);
+    let labels = [
+        ("reporter", "ingress"),
+        ("decision", "deny"),
+        ("rule", "default"),
+        ("direction", "north-south"),
+    ];
+    let samples = Samples::parse(&envoy.scrape().await.unwrap()).unwrap();
+    assert!((samples.value("meridian_requests_total", &labels) - 1.0).abs() < f64::EPSILON);
+
+    // A new policy arrives: the listener stays, and with it every connection.
+    let mut update = policy.clone();
+    update["hosts"]["ingress"]["default"] = json!("allow");
+    meridian::paths::write_atomically(
+        &discovered,
+        discovery(&rendered(&update, "ingress-gateway.yaml"), "2").as_bytes(),
+    )
+    .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while call("other.example.com").send().await.unwrap().status != 200 {
+        assert!(
+            Instant::now() < deadline,
+            "the update did not arrive:\n{}",
+            envoy.log().unwrap()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let drained = envoy
+        .get("/stats?filter=listener_manager.total_listeners_draining")
+        .await
+        .unwrap();
+    assert_eq!(
+        drained.trim(),
+        "listener_manager.total_listeners_draining: 0"
+    );
+    let modified = envoy
+        .get("/stats?filter=listener_manager.listener_modified")
+        .await
+        .unwrap();
+    assert_eq!(modified.trim(), "listener_manager.listener_modified: 0");
+
+    // A bad one does not: the old policy keeps serving.
+    update["hosts"]["ingress"]["default"] = json!("perhaps");
+    meridian::paths::write_atomically(
+        &discovered,
+        discovery(&rendered(&update, "ingress-gateway.yaml"), "3").as_bytes(),
+    )
+    .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let refused =
+        "the policy is refused: hosts.ingress.default: is \"perhaps\"; write one of allow, deny";
+    while !envoy.log().unwrap().contains(refused) {
+        assert!(
+            Instant::now() < deadline,
+            "the bad policy was not refused:\n{}",
+            envoy.log().unwrap()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(call("other.example.com").send().await.unwrap().status, 200);
+}
+
+#[test]
+fn every_vantage_has_its_context_and_root_id() {
+    let policy = PolicyFile::load(None).unwrap().json;
+    for (file, selector, expected) in [
+        (
+            "ingress-gateway.yaml",
+            json!({"labels": {"istio": "ingressgateway"}}),
+            vec![("GATEWAY", "ingress")],
+        ),
+        (
+            "egress-gateway.yaml",
+            json!({"labels": {"istio": "egressgateway"}}),
+            vec![("GATEWAY", "egress")],
+        ),
+        (
+            "sidecars.yaml",
+            Value::Null,
+            vec![
+                ("SIDECAR_INBOUND", "inbound"),
+                ("SIDECAR_OUTBOUND", "outbound"),
+            ],
+        ),
+    ] {
+        let filter = rendered(&policy, file);
+        assert_eq!(filter["spec"]["workloadSelector"], selector);
+        let patches = filter["spec"]["configPatches"].as_array().unwrap();
+        for (context, root_id) in &expected {
+            let of_context: Vec<&Value> = patches
+                .iter()
+                .filter(|patch| patch["match"]["context"] == *context)
+                .collect();
+            assert_eq!(of_context.len(), 3);
+            let config = &of_context[0]["patch"]["value"]["typed_config"]["config"];
+            assert_eq!(config["root_id"], *root_id);
+            let inlined: Value =
+                serde_json::from_str(config["configuration"]["value"].as_str().unwrap()).unwrap();
+            assert_eq!(inlined, policy);
+        }
+        assert_eq!(patches.len(), 3 * expected.len());
+    }
+}
