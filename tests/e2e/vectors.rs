@@ -266,3 +266,11 @@ async fn bound_addresses(envoy: &Envoy) -> anyhow::Result<BTreeMap<String, Socke
     }
     Ok(addresses)
 }
+
+#[test]
+fn the_readme_counts_the_vectors() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let count = format!("{} cases natively", crate::cases::count());
+    assert!(readme.contains(&count), "the README does not say {count:?}");
+}

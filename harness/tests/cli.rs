@@ -1,0 +1,356 @@
+//! The contracts of the command line: what other people's scripts build on.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+fn meridian(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_meridian"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn sample() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/policy.yaml")
+}
+
+/// The JSON that a verb prints, and its exit code.
+fn json_of(arguments: &[&str]) -> (Value, Option<i32>) {
+    let output = meridian(arguments);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let value = serde_json::from_str(&text).unwrap_or_else(|error| {
+        panic!(
+            "{error}: {text:?} {}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+    });
+    (value, output.status.code())
+}
+
+fn explain(arguments: &[&str]) -> Value {
+    let sample = sample();
+    let mut all = vec!["explain", "--json", "--policy", sample.to_str().unwrap()];
+    all.extend(arguments);
+    let (value, code) = json_of(&all);
+    assert_eq!(code, Some(0));
+    value
+}
+
+/// A file that is removed with this value.
+fn policy(text: &[u8]) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+#[test]
+fn explain_answers_with_every_key_of_its_contract() {
+    let allowed = explain(&[
+        "--at",
+        "ingress",
+        "--authority",
+        "SHOP.example.com.:443",
+        "--source",
+        "203.0.113.7:51234",
+    ]);
+    assert_eq!(
+        allowed,
+        json!({
+            "decision": "allow",
+            "rule": "storefront",
+            "status": null,
+            "reason": "rule \"storefront\" of hosts.ingress says allow",
+            "direction": "north-south",
+            "evidence": "outside-source",
+            "component_type": "application",
+            "host": "shop.example.com",
+            "dry_run": null,
+        })
+    );
+    let refused = explain(&["--at", "ingress", "--authority", "a.example,b.example"]);
+    assert_eq!(refused["decision"], "deny");
+    assert_eq!(refused["rule"], Value::Null);
+    assert_eq!(refused["status"], 400);
+    assert_eq!(refused["host"], Value::Null);
+    assert_eq!(refused["evidence"], "no-source");
+    assert_eq!(refused["direction"], "unknown");
+}
+
+#[test]
+fn explain_takes_every_piece_of_evidence() {
+    let gateway = "cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account";
+    for (arguments, direction, evidence) in [
+        (
+            &[
+                "--at",
+                "inbound",
+                "--authority",
+                "a.b",
+                "--principal",
+                gateway,
+                "--tag",
+                "east-west",
+            ][..],
+            "east-west",
+            "gateway-tag",
+        ),
+        (
+            &[
+                "--at",
+                "inbound",
+                "--authority",
+                "a.b",
+                "--principal",
+                "cluster.local/ns/ingress-nginx/sa/ingress-nginx",
+                "--tag",
+                "east-west",
+            ],
+            "north-south",
+            "ingress-gateway",
+        ),
+        (
+            &[
+                "--at",
+                "inbound",
+                "--authority",
+                "a.b",
+                "--source",
+                "10.1.2.3:1",
+                "--forwarded",
+            ],
+            "unknown",
+            "forwarded-source",
+        ),
+        (
+            &[
+                "--at",
+                "outbound",
+                "--authority",
+                "a.b",
+                "--cluster",
+                "PassthroughCluster",
+                "--destination",
+                "10.9.8.7:443",
+            ],
+            "east-west",
+            "mesh-destination",
+        ),
+        (
+            &[
+                "--at",
+                "outbound",
+                "--authority",
+                "a.b",
+                "--cluster",
+                "outbound|443||api.example.com",
+            ],
+            "north-south",
+            "outside-cluster",
+        ),
+        (
+            &[
+                "--at",
+                "egress",
+                "--authority",
+                "cart.shop.svc.cluster.local",
+            ],
+            "east-west",
+            "mesh-host",
+        ),
+        (
+            &[
+                "--at",
+                "ingress",
+                "--authority",
+                "shop.example.com",
+                "--source",
+                "[2001:db8::1]:443",
+            ],
+            "north-south",
+            "outside-source",
+        ),
+    ] {
+        let answer = explain(arguments);
+        assert_eq!(
+            (&answer["direction"], &answer["evidence"]),
+            (&json!(direction), &json!(evidence)),
+            "{arguments:?}"
+        );
+    }
+    let system = explain(&[
+        "--at",
+        "inbound",
+        "--authority",
+        "a.b",
+        "--namespace",
+        "verrazzano-system",
+    ]);
+    assert_eq!(system["component_type"], "system");
+    let misdirected = explain(&[
+        "--at",
+        "ingress",
+        "--authority",
+        "shop.example.com",
+        "--sni",
+        "other.example.com",
+    ]);
+    assert_eq!(
+        (&misdirected["status"], &misdirected["decision"]),
+        (&json!(421), &json!("deny"))
+    );
+}
+
+#[test]
+fn explain_in_words_names_the_rule_and_the_evidence() {
+    let sample = sample();
+    let output = meridian(&[
+        "explain",
+        "--policy",
+        sample.to_str().unwrap(),
+        "--at",
+        "ingress",
+        "--authority",
+        "admin.apps.example.com",
+        "--source",
+        "203.0.113.7:51234",
+    ]);
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "\
+decision   deny with 403: rule \"no-admin\" of hosts.ingress says deny
+direction  north-south: the source address is outside mesh.cidrs (outside-source)
+component  application
+host       admin.apps.example.com
+"
+    );
+}
+
+#[test]
+fn check_reports_every_error_with_its_place() {
+    let bad =
+        policy(b"mesh: {cidrs: [10.0.0.1/8]}\nhosts: {ingress: {default: maybe}}\nextra: 1\n");
+    let (value, code) = json_of(&["check", "--json", "--policy", bad.path().to_str().unwrap()]);
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        value["errors"],
+        json!([
+            {"path": "extra", "message": "is not a field", "hint": "the fields here are mesh, components, hosts, sni, deny, tags"},
+            {"path": "mesh.cidrs[0]", "message": "\"10.0.0.1/8\" has bits set behind its prefix", "hint": "write 10.0.0.0/8 or the single address"},
+            {"path": "hosts.ingress.default", "message": "is \"maybe\"", "hint": "write one of allow, deny"},
+        ])
+    );
+    let (value, code) = json_of(&["check", "--json", "--policy", sample().to_str().unwrap()]);
+    assert_eq!((value, code), (json!({"errors": []}), Some(0)));
+}
+
+#[test]
+fn check_survives_documents_that_are_none() {
+    for text in [
+        &b""[..],
+        b"\xff\xfe",
+        b"[1, 2",
+        b"null",
+        b"a: &a [*a]",
+        b"- 1",
+        b"\0",
+        b"{\"hosts\": 1e999}",
+    ] {
+        let file = policy(text);
+        let (value, code) =
+            json_of(&["check", "--json", "--policy", file.path().to_str().unwrap()]);
+        assert_eq!(code, Some(1), "{text:?}");
+        let error = &value["errors"][0];
+        for key in ["path", "message", "hint"] {
+            assert!(error[key].is_string(), "{text:?}: {value}");
+        }
+    }
+}
+
+#[test]
+fn misuse_exits_2_and_says_what_to_write() {
+    for (arguments, words) in [
+        (
+            &["check", "--policy", "/no/such/file"][..],
+            "cannot read the policy /no/such/file",
+        ),
+        (
+            &[
+                "explain",
+                "--policy",
+                "x",
+                "--at",
+                "nowhere",
+                "--authority",
+                "a",
+            ],
+            "write one of ingress, egress, inbound, outbound",
+        ),
+        (
+            &[
+                "explain",
+                "--policy",
+                "x",
+                "--at",
+                "ingress",
+                "--authority",
+                "a",
+                "--source",
+                "here",
+            ],
+            "write IP:PORT",
+        ),
+        (
+            &[
+                "explain",
+                "--policy",
+                "x",
+                "--at",
+                "ingress",
+                "--authority",
+                "a",
+                "--principal",
+                "me",
+            ],
+            "write TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT",
+        ),
+        (&["frobnicate"], "unrecognized subcommand"),
+    ] {
+        let output = meridian(arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(words), "{stderr}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn every_verb_helps() {
+    for verb in ["demo", "up", "build", "check", "explain", "render"] {
+        let output = meridian(&[verb, "--help"]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(
+            String::from_utf8(output.stdout)
+                .unwrap()
+                .contains("Usage: meridian"),
+            "{verb}"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_policy_stops_up_before_anything_starts() {
+    let bad = policy(b"hosts: {ingress: {rules: [{name: a}]}}");
+    let output = meridian(&["up", "--policy", bad.path().to_str().unwrap()]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr.contains("hosts.ingress.rules[0].hosts: is missing"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("hosts.ingress.rules[0].action: is missing"),
+        "{stderr}"
+    );
+}

@@ -1,0 +1,103 @@
+//! The main job, as a stranger runs it.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+fn demo(arguments: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_meridian"))
+        .arg("demo")
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_demo_shows_every_scenario_as_the_policy_says() {
+    let output = demo(&["--json"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let result: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+    assert_eq!(result["ok"], true, "{result:#}");
+    assert_eq!(output.status.code(), Some(0));
+    let requests = result["requests"].as_array().unwrap();
+    let request = |title: &str| {
+        requests
+            .iter()
+            .find(|request| request["title"] == title)
+            .unwrap_or_else(|| panic!("no request {title:?}"))
+    };
+    let tag = |request: &Value| {
+        let headers = request["arrival"]["headers"].as_array().unwrap();
+        let tags: Vec<String> = headers
+            .iter()
+            .filter(|header| header[0] == "x-traffic-direction")
+            .map(|header| header[1].as_str().unwrap().to_owned())
+            .collect();
+        tags
+    };
+
+    let allowed = request("an outside client asks for an allowed host");
+    assert_eq!(
+        (&allowed["status"], tag(allowed)),
+        (&200.into(), vec!["north-south".to_owned()])
+    );
+    assert_eq!(allowed["hops"][0]["rule"], "storefront");
+    let forged = request("… for an allowed host, under a forged tag");
+    assert_eq!(tag(forged), ["north-south"]);
+    let hairpin = request("a pod hairpins through the ingress gateway");
+    assert_eq!(tag(hairpin), ["east-west"]);
+    let leaving = request("an application calls an allowed host outside");
+    assert_eq!((&leaving["status"], tag(leaving)), (&200.into(), vec![]));
+    for (title, status) in [
+        ("… for a host that no rule names", 403),
+        ("… for a host that a rule denies", 403),
+        ("… over a TLS connection for another host", 421),
+        ("… for an invalid host", 400),
+        ("… a host outside that a rule denies", 403),
+    ] {
+        let refused = request(title);
+        assert_eq!(
+            (&refused["status"], &refused["arrival"]),
+            (&status.into(), &Value::Null),
+            "{title}"
+        );
+    }
+    // A mesh without NGINX is a smaller demo; CI has it.
+    if std::env::var_os("CI").is_some() {
+        assert_eq!(
+            tag(request(
+                "an outside client asks NGINX for a system component"
+            )),
+            ["north-south"]
+        );
+        assert_eq!(tag(request("… under a forged tag")), ["north-south"]);
+    }
+    let metrics = result["metrics"].as_array().unwrap();
+    assert!(metrics.iter().any(|sample| {
+        sample["name"] == "meridian_requests_total"
+            && sample["labels"]["reporter"] == "egress"
+            && sample["labels"]["rule"] == "no-trackers"
+            && sample["labels"]["decision"] == "deny"
+            && sample["value"] == 1.0
+    }));
+}
+
+/// The demo fails when what it sees is not what the policy says: here the workload is to get the
+/// evidence in a header that Envoy's router overwrites.
+#[test]
+fn the_demo_fails_when_the_policy_does_not_come_true() {
+    let sample = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../examples/policy.yaml"
+    ))
+    .unwrap();
+    let wrong = sample.replace("x-traffic-evidence", "x-envoy-expected-rq-timeout-ms");
+    assert_ne!(sample, wrong);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), wrong).unwrap();
+    let output = demo(&["--policy", file.path().to_str().unwrap()]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{stdout}");
+    assert!(stdout.contains("WRONG"), "{stdout}");
+}
