@@ -107,7 +107,7 @@ fn cargo_run_is_meridian() {
             .any(|target| target.kind.contains(&TargetKind::CDyLib))
     };
     assert!(
-        !defaults.iter().any(|package| is_module(package)),
+        !defaults.iter().any(is_module),
         "default members are native"
     );
 }
