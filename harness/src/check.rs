@@ -8,6 +8,7 @@ use meridian_policy::ConfigError;
 use serde_json::{Value, json};
 
 use crate::policy_file::{PolicyErrors, PolicyFile};
+use crate::warnings;
 
 /// What the verb is run with.
 #[derive(Debug, Clone, Args)]
@@ -15,39 +16,58 @@ pub struct Options {
     /// The policy, in YAML or JSON
     #[arg(long, value_name = "FILE")]
     pub policy: PathBuf,
+    /// Exit 1 on warnings too
+    #[arg(long)]
+    pub strict: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }
 
-/// Prints every error of the policy. Exits 0 without one, 1 with.
+/// Prints every error of the policy, then every warning. Exits 1 with an error, or in strict mode
+/// with a warning, and 0 otherwise. A policy with errors is not looked at for warnings.
 ///
 /// # Errors
 /// If the file cannot be read.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let errors = match PolicyFile::load(Some(&options.policy)) {
-        Ok(_) => Vec::new(),
-        Err(error) => error.downcast::<PolicyErrors>()?.0,
+    let (errors, warnings) = match PolicyFile::load(Some(&options.policy)) {
+        Ok(file) => (Vec::new(), warnings::of(&file)),
+        Err(error) => (error.downcast::<PolicyErrors>()?.0, Vec::new()),
     };
     if options.json {
-        let errors: Vec<Value> = errors.iter().map(error_json).collect();
-        println!("{}", json!({"errors": errors}));
+        let list = |errors: &[ConfigError]| -> Value { errors.iter().map(error_json).collect() };
+        println!(
+            "{}",
+            json!({"errors": list(&errors), "warnings": list(&warnings)})
+        );
     } else {
         for error in &errors {
             println!("{error}");
         }
+        for warning in &warnings {
+            println!("warning: {warning}");
+        }
         let name = options.policy.display();
-        match errors.len() {
-            0 => eprintln!("{name}: no errors"),
-            1 => eprintln!("{name}: 1 error"),
-            count => eprintln!("{name}: {count} errors"),
+        let errors = counted(errors.len(), "error");
+        match warnings.len() {
+            0 => eprintln!("{name}: {errors}"),
+            count => eprintln!("{name}: {errors}, {}", counted(count, "warning")),
         }
     }
-    Ok(if errors.is_empty() {
+    let is_fine = errors.is_empty() && (warnings.is_empty() || !options.strict);
+    Ok(if is_fine {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
 }
 
 fn error_json(error: &ConfigError) -> Value {

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::policy_file::{PolicyErrors, PolicyFile};
-use crate::{build, check, demo, envoy, explain, modules, paths, render, up};
+use crate::{build, check, demo, envoy, expectations, explain, modules, paths, render, schema, up};
 
 /// WebAssembly policy filters for Envoy: tag requests north-south or east-west, enforce which
 /// hosts may be reached, count.
@@ -29,10 +29,14 @@ enum Verb {
     Up(UpArgs),
     /// Build the three modules
     Build(BuildArgs),
-    /// Check a policy: every error, each with its place
+    /// Check a policy: every error and every warning, each with its place
     Check(check::Options),
     /// Explain one request against a policy
     Explain(explain::Options),
+    /// Test a policy by files of expectations
+    Test(expectations::Options),
+    /// Print the JSON Schema of the policy, for editors
+    Schema(schema::Options),
     /// Write files to attach the filters with
     #[command(subcommand)]
     Render(render::Verb),
@@ -99,6 +103,8 @@ impl Cli {
             Verb::Build(args) => build::run(args.json).map(|()| ExitCode::SUCCESS),
             Verb::Check(options) => check::run(&options),
             Verb::Explain(options) => explain::run(&options),
+            Verb::Test(options) => expectations::run(&options),
+            Verb::Schema(options) => schema::run(&options),
             Verb::Render(verb) => render::run(&verb),
             Verb::Demo(args) => {
                 let setup = Setup::of(&args.topology, true)?;

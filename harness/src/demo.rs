@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use meridian_metrics::REQUESTS;
-use meridian_policy::{Action, Policy, Request, TagWrite, Vantage, Verdict};
+use meridian_metrics::{CONNECTIONS, REQUESTS};
+use meridian_policy::{Action, ComponentType, Policy, Request, TagWrite, Vantage, Verdict};
 use serde_json::json;
 
 use crate::policy_file::PolicyFile;
@@ -39,6 +39,7 @@ struct Counted {
     envoy: String,
     reporter: String,
     direction: String,
+    /// Empty for a connection that passes unread.
     component_type: String,
     decision: String,
     rule: String,
@@ -48,7 +49,8 @@ struct Counted {
 struct Outcome<'s> {
     scenario: &'s Scenario,
     verdicts: Vec<(&'s Hop, Verdict)>,
-    reply: Reply,
+    /// `None` for a connection that was closed.
+    reply: Option<Reply>,
     arrival: Option<Arrival>,
     /// Each difference between what was seen and what the policy says; empty when all is well.
     differences: Vec<String>,
@@ -131,8 +133,13 @@ async fn send<'s>(
     topology.arrivals().take();
     let before = scrape(topology).await?;
     let reply = match &scenario.raw {
-        Some(bytes) => scenario.call.send_raw(bytes).await?,
-        None => scenario.call.send().await?,
+        Some(bytes) => scenario.call.send_raw(bytes).await,
+        None => scenario.call.send().await,
+    };
+    let reply = match reply {
+        // Whether it was to be closed is for the comparison to say.
+        Err(_) if scenario.is_passthrough() => None,
+        reply => Some(reply?),
     };
     let after = scrape(topology).await?;
     let arrival = topology.arrivals().take().pop();
@@ -175,7 +182,11 @@ fn judge<'s>(policy: &Policy, scenario: &'s Scenario) -> Vec<(&'s Hop, Verdict)>
             tag: tag.as_deref().map(str::as_bytes),
             ..hop.request(scenario)
         };
-        let verdict = policy.decide(hop.vantage, &mut request);
+        let verdict = if hop.passthrough {
+            decide_connection(policy, hop.vantage, &mut request)
+        } else {
+            policy.decide(hop.vantage, &mut request)
+        };
         tag = match verdict.tags {
             TagWrite::Replace => Some(verdict.direction.as_str().to_owned()),
             TagWrite::Remove => None,
@@ -189,12 +200,31 @@ fn judge<'s>(policy: &Policy, scenario: &'s Scenario) -> Vec<(&'s Hop, Verdict)>
     verdicts
 }
 
+/// The verdict over a connection as one over a request: without a component type, and no tag is
+/// written into what passes unread.
+fn decide_connection(policy: &Policy, vantage: Vantage, request: &mut Request<'_>) -> Verdict {
+    let verdict = policy.decide_connection(vantage, request);
+    Verdict {
+        decision: verdict.decision,
+        reason: verdict.reason,
+        direction: verdict.direction,
+        evidence: verdict.evidence,
+        component: ComponentType::Application,
+        authority: verdict.authority,
+        dry_run: verdict.dry_run,
+        tags: TagWrite::Remove,
+    }
+}
+
 fn expect(policy: &Policy, hop: &Hop, verdict: &Verdict) -> Counted {
     Counted {
         envoy: hop.envoy.clone(),
         reporter: hop.vantage.as_str().to_owned(),
         direction: verdict.direction.as_str().to_owned(),
-        component_type: verdict.component.as_str().to_owned(),
+        component_type: match hop.passthrough {
+            true => String::new(),
+            false => verdict.component.as_str().to_owned(),
+        },
         decision: verdict.decision.as_str().to_owned(),
         rule: verdict.reason.label(policy.section(hop.vantage)).to_owned(),
     }
@@ -211,8 +241,9 @@ fn compare_counters(
         let since = before
             .get(envoy)
             .map_or_else(|| after.clone(), |before| after.since(before));
-        for sample in since
-            .find(REQUESTS.name, &[])
+        for sample in [REQUESTS, CONNECTIONS]
+            .iter()
+            .flat_map(|metric| since.find(metric.name, &[]))
             .filter(|sample| sample.value > 0.0)
         {
             let label = |name: &str| sample.labels.get(name).cloned().unwrap_or_default();
@@ -254,21 +285,31 @@ fn compare_reply(outcome: &mut Outcome<'_>, policy: &Policy) {
         .verdicts
         .last()
         .and_then(|(_, verdict)| policy.refusal(verdict));
-    let status = refusal.map_or(200, |refusal| refusal.status);
-    if outcome.reply.status != status {
-        outcome.differences.push(format!(
-            "the status is {}, not {status}",
-            outcome.reply.status
-        ));
+    let (status, body) = match &outcome.reply {
+        Some(reply) => (Some(reply.status), reply.text()),
+        None => (None, String::new()),
+    };
+    let expected = match refusal {
+        Some(_) if outcome.scenario.is_passthrough() => None,
+        Some(refusal) => Some(refusal.status),
+        None => Some(200),
+    };
+    if status != expected {
+        let say = |status: Option<u16>| match status {
+            Some(status) => format!("answered with {status}"),
+            None => "closed".to_owned(),
+        };
+        outcome
+            .differences
+            .push(format!("it was {}, not {}", say(status), say(expected)));
     }
     if let Some(refusal) = refusal
-        && outcome.reply.text() != refusal.body
+        && status.is_some()
+        && body != refusal.body
     {
-        outcome.differences.push(format!(
-            "the body is {:?}, not {:?}",
-            outcome.reply.text(),
-            refusal.body
-        ));
+        outcome
+            .differences
+            .push(format!("the body is {body:?}, not {:?}", refusal.body));
     }
 }
 

@@ -3,11 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::Args;
-use meridian_policy::{Action, Policy, Principal, Reason, Request, TagWrite, Vantage, Verdict};
+use meridian_policy::{
+    Action, Date, Policy, Principal, Reason, Request, TagWrite, Vantage, Verdict,
+};
 use serde_json::{Value, json};
 
+use crate::candidates;
 use crate::policy_file::PolicyFile;
 
 /// What the verb is run with.
@@ -43,6 +47,9 @@ pub struct Options {
     /// The value of the direction header as it arrives
     #[arg(long, value_name = "VALUE")]
     pub tag: Option<String>,
+    /// The day, for rules that expire; without it today, in UTC
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date)]
+    pub today: Option<Date>,
     /// The request carries x-forwarded-for
     #[arg(long)]
     pub forwarded: bool,
@@ -64,14 +71,24 @@ fn parse_vantage(text: &str) -> Result<Vantage, String> {
     })
 }
 
-fn parse_address(text: &str) -> Result<IpAddr, String> {
+pub(crate) fn parse_address(text: &str) -> Result<IpAddr, String> {
     let with_port = text.parse::<SocketAddr>().map(|address| address.ip());
     with_port
         .or_else(|_| text.trim_matches(['[', ']']).parse())
         .map_err(|_| "write IP:PORT, such as 203.0.113.7:51234 or [2001:db8::1]:51234".to_owned())
 }
 
-fn parse_principal(text: &str) -> Result<Principal, String> {
+pub(crate) fn parse_date(text: &str) -> Result<Date, String> {
+    Date::parse(text).ok_or_else(|| "write YYYY-MM-DD".to_owned())
+}
+
+/// The day, in UTC.
+pub(crate) fn today() -> Date {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Date::from_unix_seconds(since.map_or(0, |since| since.as_secs()))
+}
+
+pub(crate) fn parse_principal(text: &str) -> Result<Principal, String> {
     Principal::parse(text).ok_or_else(|| "write TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT".to_owned())
 }
 
@@ -92,6 +109,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         tag: options.tag.as_deref().map(str::as_bytes),
         forwarded: options.forwarded,
         namespace: options.namespace.as_deref(),
+        today: Some(options.today.unwrap_or_else(today)),
+        ..Request::default()
     };
     let verdict = file.policy.decide(options.at, &mut request);
     let explanation = Explanation {
@@ -99,10 +118,13 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         vantage: options.at,
         verdict: &verdict,
     };
+    let rows = candidates::rows(&file, options.at, &mut request);
     if options.json {
-        println!("{}", explanation.to_json());
+        let mut value = explanation.to_json();
+        value["candidates"] = candidates::to_json(&rows);
+        println!("{value}");
     } else {
-        print!("{}", explanation.to_text());
+        print!("{}{}", explanation.to_text(), candidates::to_text(&rows));
     }
     Ok(ExitCode::SUCCESS)
 }

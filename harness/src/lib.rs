@@ -5,11 +5,13 @@
 //! Decides nothing itself: every decision is made by `meridian-policy`.
 
 pub mod build;
+pub mod candidates;
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod envoy;
+pub mod expectations;
 pub mod explain;
 pub mod modules;
 pub mod paths;
@@ -17,5 +19,7 @@ pub mod policy_file;
 pub mod process;
 pub mod prometheus;
 pub mod render;
+pub mod schema;
 pub mod topology;
 pub mod up;
+pub mod warnings;

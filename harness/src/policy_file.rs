@@ -49,12 +49,12 @@ impl PolicyFile {
         Ok(Self::parse(&bytes)?)
     }
 
-    /// Reads a document. JSON is YAML, so one reader serves both.
+    /// Reads a document in JSON or YAML.
     ///
     /// # Errors
     /// Every error of the document.
     pub fn parse(bytes: &[u8]) -> Result<Self, PolicyErrors> {
-        let mut document = read_yaml(bytes).map_err(|error| PolicyErrors(vec![error]))?;
+        let mut document = read(bytes).map_err(|error| PolicyErrors(vec![error]))?;
         let mut errors = Vec::new();
         to_a_labels(&mut document, "", &mut errors);
         match Policy::from_document(&document) {
@@ -76,7 +76,8 @@ impl PolicyFile {
     }
 }
 
-fn read_yaml(bytes: &[u8]) -> Result<Document, ConfigError> {
+/// Reads JSON as the filters do, and what is none as YAML.
+fn read(bytes: &[u8]) -> Result<Document<'_>, ConfigError> {
     let error = |message: String, hint: &str| ConfigError {
         path: String::new(),
         message,
@@ -93,6 +94,14 @@ fn read_yaml(bytes: &[u8]) -> Result<Document, ConfigError> {
             "save the file in UTF-8",
         )
     })?;
+    let json = match Document::from_json(bytes) {
+        Ok(document) => return Ok(document),
+        Err(error) => error,
+    };
+    // The YAML reader takes a time that grows with the square of the depth.
+    if text.trim().is_empty() || json.message.contains("recursion limit") {
+        return Err(json);
+    }
     yaml_serde::from_str(text).map_err(|invalid| {
         error(
             format!("is not YAML: {invalid}"),
@@ -142,9 +151,7 @@ fn convert_list(list: &mut StringList, path: &str, errors: &mut Vec<ConfigError>
             });
             host.to_owned()
         });
-        if !converted.push(&ascii) {
-            return;
-        }
+        converted.push(&ascii);
     }
     *list = converted;
 }
@@ -159,7 +166,14 @@ fn convert(host: &str) -> Option<String> {
         Some((name, port)) => (name, format!(":{port}")),
         None => (name, String::new()),
     };
-    let ascii = idna::domain_to_ascii(name).ok()?;
+    // The mapping makes `*` and `/` of their full-width forms: a name must not become a pattern.
+    let is_name = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+    };
+    let ascii = idna::domain_to_ascii(name)
+        .ok()
+        .filter(|ascii| is_name(ascii))?;
     Some(format!("{wildcard}{ascii}{port}"))
 }
 
@@ -169,7 +183,7 @@ fn to_json(document: &Document) -> Value {
         Document::Bool(value) => Value::from(*value),
         Document::Integer(value) => Value::from(*value),
         Document::Float(value) => Value::from(*value),
-        Document::String(value) => Value::from(value.as_str()),
+        Document::String(value) => Value::from(&**value),
         Document::Strings(list) => list.iter().collect(),
         Document::List(list) => list.iter().map(to_json).collect(),
         Document::Mapping(entries) => entries
@@ -199,6 +213,26 @@ mod tests {
             file.json["hosts"]["ingress"]["rules"][0]["hosts"],
             serde_json::json!(["*.xn--bcher-kva.example:443", "xn--wgv71a.example"])
         );
+    }
+
+    #[test]
+    fn a_name_in_unicode_never_becomes_a_pattern() {
+        for host in [
+            "＊",
+            "\u{ad}*",
+            "＊.example.com",
+            "0.0.0.0／0",
+            "\u{200b}*.com",
+        ] {
+            let text = format!(
+                "hosts: {{ingress: {{rules: [{{name: a, action: allow, hosts: ['{host}']}}]}}}}"
+            );
+            let errors = PolicyFile::parse(text.as_bytes()).unwrap_err();
+            assert_eq!(
+                errors.0[0].path, "hosts.ingress.rules[0].hosts[0]",
+                "{host}"
+            );
+        }
     }
 
     #[test]

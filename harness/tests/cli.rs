@@ -67,6 +67,13 @@ fn explain_answers_with_every_key_of_its_contract() {
             "component_type": "application",
             "host": "shop.example.com",
             "dry_run": null,
+            "candidates": [{
+                "rule": "storefront",
+                "pattern": "shop.example.com",
+                "action": "allow",
+                "outcome": "wins",
+                "reason": "the first of those whose conditions hold",
+            }],
         })
     );
     let refused = explain(&["--at", "ingress", "--authority", "a.example,b.example"]);
@@ -76,6 +83,7 @@ fn explain_answers_with_every_key_of_its_contract() {
     assert_eq!(refused["host"], Value::Null);
     assert_eq!(refused["evidence"], "no-source");
     assert_eq!(refused["direction"], "unknown");
+    assert_eq!(refused["candidates"], json!([]));
 }
 
 #[test]
@@ -223,6 +231,9 @@ decision   deny with 403: rule \"no-admin\" of hosts.ingress says deny
 direction  north-south: the source address is outside mesh.cidrs (outside-source)
 component  application
 host       admin.apps.example.com
+candidates, the most specific host first
+  no-admin    admin.apps.example.com  deny   wins       the first of those whose conditions hold
+  storefront  *.apps.example.com      allow  lost       its host is less specific than that of rule \"no-admin\"
 "
     );
 }
@@ -242,7 +253,10 @@ fn check_reports_every_error_with_its_place() {
         ])
     );
     let (value, code) = json_of(&["check", "--json", "--policy", sample().to_str().unwrap()]);
-    assert_eq!((value, code), (json!({"errors": []}), Some(0)));
+    assert_eq!(
+        (value, code),
+        (json!({"errors": [], "warnings": []}), Some(0))
+    );
 }
 
 #[test]
@@ -327,7 +341,9 @@ fn misuse_exits_2_and_says_what_to_write() {
 
 #[test]
 fn every_verb_helps() {
-    for verb in ["demo", "up", "build", "check", "explain", "render"] {
+    for verb in [
+        "demo", "up", "build", "check", "explain", "test", "schema", "render",
+    ] {
         let output = meridian(&[verb, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         assert!(

@@ -1,5 +1,6 @@
 //! The main job, as a stranger runs it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use serde_json::Value;
@@ -63,6 +64,15 @@ fn the_demo_shows_every_scenario_as_the_policy_says() {
             "{title}"
         );
     }
+    let passed = request("an application speaks TLS to an allowed host outside");
+    assert_eq!(passed["status"], 200);
+    assert_eq!(passed["arrival"]["server"], "api.partner.example");
+    assert_eq!(passed["hops"][0]["evidence"], "outside-sni");
+    let closed = request("… to a host outside that a rule denies");
+    assert_eq!(
+        (&closed["status"], &closed["arrival"]),
+        (&Value::Null, &Value::Null)
+    );
     // A mesh without NGINX is a smaller demo; CI has it.
     if std::env::var_os("CI").is_some() {
         assert_eq!(
@@ -83,21 +93,25 @@ fn the_demo_shows_every_scenario_as_the_policy_says() {
     }));
 }
 
-/// The demo fails when what it sees is not what the policy says: here the workload is to get the
-/// evidence in a header that Envoy's router overwrites.
+/// The demo fails when what it sees is not what the policy says: here every Envoy gets a policy in
+/// which one rule has another name.
 #[test]
 fn the_demo_fails_when_the_policy_does_not_come_true() {
-    let sample = std::fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../examples/policy.yaml"
-    ))
-    .unwrap();
-    let wrong = sample.replace("x-traffic-evidence", "x-envoy-expected-rq-timeout-ms");
-    assert_ne!(sample, wrong);
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), wrong).unwrap();
-    let output = demo(&["--policy", file.path().to_str().unwrap()]);
+    let envoy = meridian::envoy::obtain(None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let wrapper = folder.path().join("envoy");
+    let script = format!(
+        "#!/bin/sh\nfor argument; do\n  case $argument in *.json) sed -i s/no-admin/no-other/ \"$argument\" ;; esac\ndone\nexec {} \"$@\"\n",
+        envoy.display()
+    );
+    std::fs::write(&wrapper, script).unwrap();
+    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = demo(&["--envoy", wrapper.to_str().unwrap()]);
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{stdout}");
     assert!(stdout.contains("WRONG"), "{stdout}");
+    assert!(
+        stdout.contains("1 of 16 requests were NOT as the policy says"),
+        "{stdout}"
+    );
 }

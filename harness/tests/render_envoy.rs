@@ -28,7 +28,7 @@ fn policy() -> Value {
                 {"name": "shop", "hosts": ["shop.example.com"], "action": "allow"},
             ]},
             "egress": {"default": "deny", "rules": [
-                {"name": "partner", "hosts": ["127.9.0.0/16"], "action": "allow"},
+                {"name": "partner", "hosts": ["127.9.0.0/16", "localhost"], "action": "allow"},
             ]},
         },
     })
@@ -58,6 +58,19 @@ fn each_address(value: &mut Value, change: &dyn Fn(&str, u64) -> (String, u16)) 
         Value::Object(fields) => fields
             .values_mut()
             .for_each(|field| each_address(field, change)),
+        _ => {}
+    }
+}
+
+/// Narrows the refusal of the loopback network to this one address.
+fn each_prefix(value: &mut Value) {
+    if value["address_prefix"] == "127.0.0.1" {
+        value["prefix_len"] = json!(32);
+        return;
+    }
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(each_prefix),
+        Value::Object(fields) => fields.values_mut().for_each(each_prefix),
         _ => {}
     }
 }
@@ -100,6 +113,13 @@ fn localized(
             text.clone_from(with);
         }
     });
+    // The outside of this test is on the loopback network: only what names lead to is refused.
+    each_string(&mut config, &|text| {
+        if text == "127.0.0.0" {
+            *text = "127.0.0.1".to_owned();
+        }
+    });
+    each_prefix(&mut config);
     each_address(&mut config, &|address, port| {
         let key = format!("{address}:{port}");
         match parts.iter().find(|(part, _)| *part == key) {
@@ -169,6 +189,14 @@ async fn the_rendered_envoys_are_valid_and_serve_as_their_headers_say() {
             .unwrap()
             .status,
         403
+    );
+
+    // An allowed name that leads to this host: the gateway's own admin, say.
+    let admin = format!("localhost:{}", egress.admin().port());
+    let reply = Call::new(outbound, &admin).send().await.unwrap();
+    assert_eq!(
+        (reply.status, reply.text().as_str()),
+        (403, "RBAC: access denied")
     );
 
     let seen: Arrival = ok(Call::new(outbound, &partner.address().to_string())).await;

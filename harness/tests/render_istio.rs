@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use meridian::config::cluster::Upstream;
 use meridian::config::connections::AccessLog;
 use meridian::config::ingress::Ingress;
+use meridian::config::passthrough::Passthrough;
 use meridian::config::routes::Route;
 use meridian::config::tls::{Credentials, MeshIdentity};
 use meridian::config::{Address, Proxy};
@@ -38,45 +39,64 @@ fn patches<'f>(filter: &'f Value, apply_to: &str) -> Vec<&'f Value> {
         .collect()
 }
 
-/// The discovery response that istiod would send for the extension configuration.
-fn discovery(filter: &Value, version: &str) -> String {
-    let resources: Vec<Value> = patches(filter, "EXTENSION_CONFIG")
-        .into_iter()
-        .map(|patch| {
-            assert_eq!(patch["operation"], "ADD");
-            let mut resource =
-                json!({"@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"});
-            resource["name"] = patch["value"]["name"].clone();
-            resource["typed_config"] = patch["value"]["typed_config"].clone();
-            resource
-        })
-        .collect();
-    json!({"version_info": version, "resources": resources}).to_string()
+/// Writes the discovery responses that istiod would send for the extension configurations, each
+/// into the file that is named after it.
+fn discover(filter: &Value, version: &str, folder: &Path) {
+    for patch in patches(filter, "EXTENSION_CONFIG") {
+        assert_eq!(patch["operation"], "ADD");
+        let name = patch["value"]["name"].as_str().unwrap();
+        let resource = json!({
+            "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+            "name": name,
+            "typed_config": patch["value"]["typed_config"],
+        });
+        let response = json!({"version_info": version, "resources": [resource]}).to_string();
+        let path = folder.join(format!("{name}.json"));
+        meridian::paths::write_atomically(&path, response.as_bytes()).unwrap();
+    }
 }
 
-/// Applies the patches of HTTP and network filters to every connection manager.
+/// Applies the patches of HTTP and network filters to every connection manager, and before every
+/// TCP proxy.
 fn apply(filter: &Value, bootstrap: &mut Value, discovered: &Path) {
     for listener in bootstrap["static_resources"]["listeners"]
         .as_array_mut()
         .unwrap()
     {
         for chain in listener["filter_chains"].as_array_mut().unwrap() {
-            let manager = &mut chain["filters"][0]["typed_config"];
-            for patch in patches(filter, "HTTP_FILTER") {
-                assert_eq!(patch["operation"], "INSERT_FIRST");
+            let from_file = |patch: &Value| {
                 let mut value = patch["value"].clone();
+                let name = value["name"].as_str().unwrap();
+                let discovered = discovered.join(format!("{name}.json"));
                 // The one difference: a file in place of istiod.
                 value["config_discovery"]["config_source"] = json!({
                     "path_config_source": {"path": discovered},
                     "resource_api_version": "V3",
                 });
-                manager["http_filters"]
-                    .as_array_mut()
-                    .unwrap()
-                    .insert(0, value);
+                value
+            };
+            let first = chain["filters"][0]["name"].clone();
+            for patch in patches(filter, "NETWORK_FILTER") {
+                if patch["operation"] == "INSERT_BEFORE"
+                    && first == "envoy.filters.network.tcp_proxy"
+                {
+                    let filters = chain["filters"].as_array_mut().unwrap();
+                    filters.insert(0, from_file(patch));
+                }
+            }
+            if first != "envoy.filters.network.http_connection_manager" {
+                continue;
+            }
+            let manager = &mut chain["filters"][0]["typed_config"];
+            for patch in patches(filter, "HTTP_FILTER") {
+                assert_eq!(patch["operation"], "INSERT_FIRST");
+                let filters = manager["http_filters"].as_array_mut().unwrap();
+                filters.insert(0, from_file(patch));
             }
             for patch in patches(filter, "NETWORK_FILTER") {
-                assert_eq!(patch["operation"], "MERGE");
+                if patch["operation"] != "MERGE" {
+                    continue;
+                }
                 let options = &patch["value"]["typed_config"]["common_http_protocol_options"];
                 for (key, value) in options.as_object().unwrap() {
                     manager["common_http_protocol_options"][key] = value.clone();
@@ -101,26 +121,29 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
         .unwrap();
     let policy = PolicyFile::load(None).unwrap().json;
     let filter = rendered(&policy, "ingress-gateway.yaml");
-    let discovered = run.path().join("ecds.json");
-    std::fs::write(&discovered, discovery(&filter, "1")).unwrap();
+    let discovered = run.path().join("ecds");
+    std::fs::create_dir(&discovered).unwrap();
+    discover(&filter, "1", &discovered);
 
     let principal = "cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account";
     let identity: MeshIdentity = certificates
         .write_identity("gateway", principal, None)
         .unwrap();
     let public: Credentials = certificates.write_public().unwrap();
+    let upstream = Upstream {
+        cluster: "outbound|80||shop.shop.svc.cluster.local".to_owned(),
+        endpoint: Some(shop.address().into()),
+        principal: None,
+    };
     let gateway = Ingress {
         http: vec![Address::Socket((Ipv4Addr::LOCALHOST, 0).into())],
         https: vec![Address::Socket((Ipv4Addr::LOCALHOST, 0).into())],
         public,
-        routes: vec![Route::new(
-            "*",
-            Upstream {
-                cluster: "outbound|80||shop.shop.svc.cluster.local".to_owned(),
-                endpoint: Some(shop.address().into()),
-                principal: None,
-            },
-        )],
+        routes: vec![Route::new("*", upstream.clone())],
+        passthrough: Passthrough {
+            addresses: vec![Address::Socket((Ipv4Addr::LOCALHOST, 0).into())],
+            routes: vec![Route::new("*", upstream)],
+        },
     };
     let mut bootstrap = gateway.to_config(&Proxy {
         name: "istio-ingressgateway".to_owned(),
@@ -129,6 +152,7 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
         filters: None,
         access_log: AccessLog::Stdout,
         admin: None,
+        addresses: Vec::new(),
         bind: None,
     });
     apply(&filter, &mut bootstrap, &discovered);
@@ -176,14 +200,23 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
     let samples = Samples::parse(&envoy.scrape().await.unwrap()).unwrap();
     assert!((samples.value("meridian_requests_total", &labels) - 1.0).abs() < f64::EPSILON);
 
+    // A connection that names no host, which only the default could allow. Its own Envoy filter
+    // stands before the TCP proxy.
+    let passthrough = envoy.listener_address("tls-passthrough").await.unwrap();
+    let plain = Call::new(passthrough, "shop.example.com");
+    plain.send().await.unwrap_err();
+    let labels = [
+        ("reporter", "ingress"),
+        ("decision", "deny"),
+        ("rule", "default"),
+    ];
+    let samples = Samples::parse(&envoy.scrape().await.unwrap()).unwrap();
+    assert!((samples.value("meridian_connections_total", &labels) - 1.0).abs() < f64::EPSILON);
+
     // A new policy arrives: the listener stays, and with it every connection.
     let mut update = policy.clone();
     update["hosts"]["ingress"]["default"] = json!("allow");
-    meridian::paths::write_atomically(
-        &discovered,
-        discovery(&rendered(&update, "ingress-gateway.yaml"), "2").as_bytes(),
-    )
-    .unwrap();
+    discover(&rendered(&update, "ingress-gateway.yaml"), "2", &discovered);
     let deadline = Instant::now() + Duration::from_secs(10);
     while call("other.example.com").send().await.unwrap().status != 200 {
         assert!(
@@ -193,6 +226,7 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    assert_eq!(plain.send().await.unwrap().status, 200);
     let drained = envoy
         .get("/stats?filter=listener_manager.total_listeners_draining")
         .await
@@ -209,11 +243,7 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
 
     // A bad one does not: the old policy keeps serving.
     update["hosts"]["ingress"]["default"] = json!("perhaps");
-    meridian::paths::write_atomically(
-        &discovered,
-        discovery(&rendered(&update, "ingress-gateway.yaml"), "3").as_bytes(),
-    )
-    .unwrap();
+    discover(&rendered(&update, "ingress-gateway.yaml"), "3", &discovered);
     let deadline = Instant::now() + Duration::from_secs(10);
     let refused =
         "the policy is refused: hosts.ingress.default: is \"perhaps\"; write one of allow, deny";
@@ -235,37 +265,42 @@ fn every_vantage_has_its_context_and_root_id() {
         (
             "ingress-gateway.yaml",
             json!({"labels": {"istio": "ingressgateway"}}),
-            vec![("GATEWAY", "ingress")],
+            vec![("GATEWAY", "ingress", 5)],
         ),
         (
             "egress-gateway.yaml",
             json!({"labels": {"istio": "egressgateway"}}),
-            vec![("GATEWAY", "egress")],
+            vec![("GATEWAY", "egress", 5)],
         ),
         (
             "sidecars.yaml",
             Value::Null,
             vec![
-                ("SIDECAR_INBOUND", "inbound"),
-                ("SIDECAR_OUTBOUND", "outbound"),
+                ("SIDECAR_INBOUND", "inbound", 3),
+                ("SIDECAR_OUTBOUND", "outbound", 3),
             ],
         ),
     ] {
         let filter = rendered(&policy, file);
         assert_eq!(filter["spec"]["workloadSelector"], selector);
         let patches = filter["spec"]["configPatches"].as_array().unwrap();
-        for (context, root_id) in &expected {
+        for (context, root_id, count) in &expected {
             let of_context: Vec<&Value> = patches
                 .iter()
                 .filter(|patch| patch["match"]["context"] == *context)
                 .collect();
-            assert_eq!(of_context.len(), 3);
+            assert_eq!(of_context.len(), *count);
             let config = &of_context[0]["patch"]["value"]["typed_config"]["config"];
             assert_eq!(config["root_id"], *root_id);
+            if *count > 3 {
+                let tcp = &of_context[3]["patch"]["value"]["typed_config"]["config"];
+                assert_eq!(tcp["root_id"], format!("{root_id}.tcp"));
+            }
             let inlined: Value =
                 serde_json::from_str(config["configuration"]["value"].as_str().unwrap()).unwrap();
             assert_eq!(inlined, policy);
         }
-        assert_eq!(patches.len(), 3 * expected.len());
+        let all: usize = expected.iter().map(|(_, _, count)| count).sum();
+        assert_eq!(patches.len(), all);
     }
 }

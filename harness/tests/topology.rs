@@ -124,11 +124,20 @@ async fn tls_http2_and_every_kind_of_source_reach_the_ingress_gateway() {
     let seen: Arrival = raw.json().unwrap();
     assert_eq!(seen.authority, "a.example,b.example");
 
-    let connect = Call::new(topology.ingress.http.v4, "shop.example.com:443")
-        .method("CONNECT".parse().unwrap());
+    let connect = |door, host: &str| Call::new(door, host).method("CONNECT".parse().unwrap());
     topology.arrivals().take();
-    assert_eq!(connect.send().await.unwrap().status, 200);
-    assert_eq!(connect.http2().send().await.unwrap().status, 200);
+    // Towards a workload a tunnel would be a way past the filters.
+    for door in [topology.ingress.http.v4, topology.sidecar(&SHOP).inbound.v4] {
+        let reply = connect(door, "shop.example.com:443").send().await.unwrap();
+        assert_eq!(reply.status, 404);
+    }
+    assert!(topology.arrivals().take().is_empty());
+    let outbound = connect(
+        topology.sidecar(&SHOP).outbound.v4,
+        "api.partner.example:443",
+    );
+    assert_eq!(outbound.send().await.unwrap().status, 200);
+    assert_eq!(outbound.http2().send().await.unwrap().status, 200);
     let methods: Vec<String> = topology
         .arrivals()
         .take()

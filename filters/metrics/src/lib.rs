@@ -48,16 +48,24 @@ pub const REQUESTS: Metric = Metric {
     help: "Requests by what was decided over them.",
 };
 
-/// Every request for which a dry run had something to say.
+/// Every connection that a filter decided over without reading it: TLS passthrough and plain TCP.
+pub const CONNECTIONS: Metric = Metric {
+    name: "meridian_connections_total",
+    kind: Kind::Counter,
+    labels: &["reporter", "direction", "decision", "rule"],
+    help: "Connections of TLS passthrough and plain TCP by what was decided over them.",
+};
+
+/// Every request, or connection, for which a dry run had something to say.
 pub const DRY_RUN: Metric = Metric {
     name: "meridian_dry_run_total",
     kind: Kind::Counter,
     labels: &["reporter", "direction", "decision", "rule"],
-    help: "Requests by what a rule or section in dry run would have decided.",
+    help: "Requests and connections by what a rule or section in dry run would have decided.",
 };
 
 /// All metrics, in the order of the documentation.
-pub const METRICS: &[Metric] = &[REQUESTS, DRY_RUN];
+pub const METRICS: &[Metric] = &[REQUESTS, CONNECTIONS, DRY_RUN];
 
 /// Every label of every metric, once.
 pub const LABELS: &[&str] = &[

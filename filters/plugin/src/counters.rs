@@ -1,10 +1,11 @@
 //! The counters of a vantage point, defined when the policy is loaded.
 
-use meridian_metrics::{DRY_RUN, REQUESTS};
+use meridian_metrics::{CONNECTIONS, DRY_RUN, Metric, REQUESTS};
 use meridian_policy::{
-    Action, ComponentType, Direction, Mode, Policy, Reason, Section, SniMode, Vantage, Verdict,
+    Action, ComponentType, Direction, DryRun, Mode, Policy, Reason, Section, SniMode, Vantage,
 };
 
+use crate::filter::Subject;
 use crate::host::{Counter, Refused};
 
 /// Decisions without a rule come before the rules: default, invalid host, SNI mismatch.
@@ -13,80 +14,97 @@ const WITHOUT_RULE: usize = 3;
 /// One counter for every combination of labels that the policy can produce, so that nothing is
 /// defined in a request.
 pub(crate) struct Counters {
-    /// By reason, component type and direction.
-    requests: Vec<Option<Counter>>,
+    /// By reason, component type (of requests alone) and direction.
+    decided: Vec<Option<Counter>>,
     /// By reason and direction.
     dry_run: Vec<Option<Counter>>,
-    /// By reason and what the dry run would decide, which is one for each reason.
-    directions: usize,
+    /// How many component types are told apart.
+    components: usize,
 }
 
 impl Counters {
-    /// Defines the counters that `vantage` needs.
-    pub(crate) fn define(policy: &Policy, vantage: Vantage) -> Result<Self, Refused> {
+    /// Defines the counters that `vantage` needs for `subject`.
+    pub(crate) fn define(
+        policy: &Policy,
+        vantage: Vantage,
+        subject: Subject,
+    ) -> Result<Self, Refused> {
         let section = policy.section(vantage);
+        let sni = match subject {
+            Subject::Requests if vantage == Vantage::Ingress => policy.sni.mismatch,
+            _ => SniMode::Ignore,
+        };
+        let (metric, components) = match subject {
+            Subject::Requests => (&REQUESTS, ComponentType::ALL),
+            // Not a label there.
+            Subject::Connections => (&CONNECTIONS, &[ComponentType::Application][..]),
+        };
         let mut counters = Self {
-            requests: Vec::new(),
+            decided: Vec::new(),
             dry_run: Vec::new(),
-            directions: Direction::ALL.len(),
+            components: components.len(),
         };
         for slot in 0..WITHOUT_RULE + section.rules.len() {
-            let real = real_decision(policy, vantage, slot);
-            let rule = label(section, slot);
-            for component in ComponentType::ALL {
+            let define =
+                |metric: &Metric, component: ComponentType, direction: Direction, decision| {
+                    let Some(decision) = decision else {
+                        return Ok(None);
+                    };
+                    let decision = Action::as_str(decision);
+                    let rule = label(section, slot);
+                    let [vantage, direction, component] =
+                        [vantage.as_str(), direction.as_str(), component.as_str()];
+                    let name = if metric.labels.len() == REQUESTS.labels.len() {
+                        metric.stat_name(&[vantage, direction, component, decision, rule])
+                    } else {
+                        metric.stat_name(&[vantage, direction, decision, rule])
+                    };
+                    Counter::define(&name).map(Some)
+                };
+            for component in components {
                 for direction in Direction::ALL {
-                    counters.requests.push(match real {
-                        Some(decision) => Some(Counter::define(&REQUESTS.stat_name(&[
-                            vantage.as_str(),
-                            direction.as_str(),
-                            component.as_str(),
-                            decision.as_str(),
-                            rule,
-                        ]))?),
-                        None => None,
-                    });
+                    let decision = real_decision(section, sni, slot);
+                    let counter = define(metric, *component, *direction, decision)?;
+                    counters.decided.push(counter);
                 }
             }
-            let would = dry_run_decision(policy, vantage, slot);
             for direction in Direction::ALL {
-                counters.dry_run.push(match would {
-                    Some(decision) => Some(Counter::define(&DRY_RUN.stat_name(&[
-                        vantage.as_str(),
-                        direction.as_str(),
-                        decision.as_str(),
-                        rule,
-                    ]))?),
-                    None => None,
-                });
+                let decision = dry_run_decision(section, sni, slot);
+                let counter = define(&DRY_RUN, ComponentType::Application, *direction, decision)?;
+                counters.dry_run.push(counter);
             }
         }
         Ok(counters)
     }
 
-    /// Counts a decision.
-    pub(crate) fn count(&self, verdict: &Verdict) -> Result<(), Refused> {
-        let component = match verdict.component {
-            ComponentType::System => 0,
-            ComponentType::Application => 1,
+    /// Counts a decision; the component type of a connection is anything.
+    pub(crate) fn count(
+        &self,
+        reason: Reason,
+        component: ComponentType,
+        direction: Direction,
+        dry_run: Option<DryRun>,
+    ) -> Result<(), Refused> {
+        let component = match component {
+            ComponentType::Application if self.components > 1 => 1,
+            _ => 0,
         };
-        let direction = match verdict.direction {
+        let direction = match direction {
             Direction::NorthSouth => 0,
             Direction::EastWest => 1,
             Direction::Unknown => 2,
         };
-        let row = slot(verdict.reason) * ComponentType::ALL.len() + component;
-        increment(&self.requests, row * self.directions + direction)?;
-        if let Some(dry_run) = verdict.dry_run {
-            increment(
-                &self.dry_run,
-                slot(dry_run.reason) * self.directions + direction,
-            )?;
+        let row = slot(reason) * self.components + component;
+        increment(&self.decided, row, direction)?;
+        match dry_run {
+            Some(dry_run) => increment(&self.dry_run, slot(dry_run.reason), direction),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
-fn increment(counters: &[Option<Counter>], index: usize) -> Result<(), Refused> {
+fn increment(counters: &[Option<Counter>], row: usize, direction: usize) -> Result<(), Refused> {
+    let index = row * Direction::ALL.len() + direction;
     match counters.get(index).copied().flatten() {
         Some(counter) => counter.increment(),
         None => Ok(()),
@@ -114,8 +132,7 @@ fn label(section: &Section, slot: usize) -> &str {
 }
 
 /// What is decided for the reason of a slot; `None` where that reason cannot decide.
-fn real_decision(policy: &Policy, vantage: Vantage, slot: usize) -> Option<Action> {
-    let section = policy.section(vantage);
+fn real_decision(section: &Section, sni: SniMode, slot: usize) -> Option<Action> {
     match slot.checked_sub(WITHOUT_RULE) {
         Some(index) => section
             .rules
@@ -126,15 +143,13 @@ fn real_decision(policy: &Policy, vantage: Vantage, slot: usize) -> Option<Actio
             0 if section.mode == Mode::DryRun => Some(Action::Allow),
             0 => Some(section.default),
             1 => Some(Action::Deny),
-            _ => (vantage == Vantage::Ingress && policy.sni.mismatch == SniMode::Deny)
-                .then_some(Action::Deny),
+            _ => (sni == SniMode::Deny).then_some(Action::Deny),
         },
     }
 }
 
 /// What a dry run would decide for the reason of a slot; `None` where that cannot be.
-fn dry_run_decision(policy: &Policy, vantage: Vantage, slot: usize) -> Option<Action> {
-    let section = policy.section(vantage);
+fn dry_run_decision(section: &Section, sni: SniMode, slot: usize) -> Option<Action> {
     match slot.checked_sub(WITHOUT_RULE) {
         Some(index) => section
             .rules
@@ -144,8 +159,7 @@ fn dry_run_decision(policy: &Policy, vantage: Vantage, slot: usize) -> Option<Ac
         None => match slot {
             0 => (section.mode == Mode::DryRun).then_some(section.default),
             1 => None,
-            _ => (vantage == Vantage::Ingress && policy.sni.mismatch == SniMode::DryRun)
-                .then_some(Action::Deny),
+            _ => (sni == SniMode::DryRun).then_some(Action::Deny),
         },
     }
 }

@@ -1,13 +1,13 @@
-//! The evidence of a request, read from the host when it is asked for.
+//! The evidence of a request or connection, read from the host when it is asked for.
 
 use std::net::{IpAddr, SocketAddr};
 
-use meridian_policy::{Evidence, Principal};
+use meridian_policy::{Date, Evidence, Principal};
 
-use crate::filter::Filter;
+use crate::filter::{Filter, Subject};
 use crate::host;
 
-/// The request that the host's current callback is about.
+/// The request or connection that the host's current callback is about.
 pub(crate) struct Live<'f> {
     pub(crate) filter: &'f Filter,
 }
@@ -18,15 +18,32 @@ impl Evidence for Live<'_> {
     }
 
     fn source(&mut self) -> Option<IpAddr> {
-        address("source\0address")
+        address("source\0address").map(|source| source.ip())
     }
 
     fn destination(&mut self) -> Option<IpAddr> {
-        address("destination\0address")
+        let destination = address(DESTINATION)?.ip();
+        match self.filter.subject {
+            Subject::Requests => Some(destination),
+            // Unless the proxy is known not to have that address, it says nothing.
+            Subject::Connections => {
+                let own = text("xds\0node\0metadata\0INSTANCE_IPS")?;
+                let destination = destination.to_canonical();
+                own.split(',')
+                    .all(|own| matches!(own.trim().parse::<IpAddr>(), Ok(own) if own.to_canonical() != destination))
+                    .then_some(destination)
+            }
+        }
+    }
+
+    fn destination_port(&mut self) -> Option<u16> {
+        address(DESTINATION).map(|destination| destination.port())
     }
 
     fn peer(&mut self) -> Option<Principal> {
-        Principal::parse(&text("connection\0uri_san_peer_certificate")?)
+        let uri = text("connection\0uri_san_peer_certificate")?;
+        // In a certificate an identity is a SPIFFE ID; without the scheme it is something else.
+        Principal::parse(uri.strip_prefix("spiffe://")?)
     }
 
     fn sni(&mut self) -> Option<Vec<u8>> {
@@ -51,15 +68,20 @@ impl Evidence for Live<'_> {
         host::request_header("x-forwarded-for").is_some()
     }
 
+    fn today(&self) -> Option<Date> {
+        self.filter.today.get()
+    }
+
     fn namespace(&self) -> Option<&str> {
         self.filter.namespace.as_deref()
     }
 }
 
+const DESTINATION: &str = "destination\0address";
+
 /// An address property, `ip:port`; a Unix socket's path is none.
-fn address(path: &str) -> Option<IpAddr> {
-    let address: SocketAddr = text(path)?.parse().ok()?;
-    Some(address.ip())
+fn address(path: &str) -> Option<SocketAddr> {
+    text(path)?.parse().ok()
 }
 
 /// A property that is text and not empty.

@@ -3,7 +3,7 @@
 //! The SDK's own wrappers panic on any status that they do not expect, and its local reply has no
 //! response code details. Here every unexpected status is a value.
 
-use proxy_wasm::types::{BufferType, MapType, MetricType};
+use proxy_wasm::types::{BufferType, MapType, MetricType, StreamType};
 
 /// What the host answers when all is well.
 const OK: u32 = 0;
@@ -38,6 +38,13 @@ unsafe extern "C" {
         return_data: *mut *mut u8,
         return_size: *mut usize,
     ) -> u32;
+    fn proxy_set_property(
+        path: *const u8,
+        path_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    fn proxy_close_stream(stream: u32) -> u32;
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -55,6 +62,8 @@ unsafe extern "C" {
         return_id: *mut u32,
     ) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+    fn proxy_get_current_time_nanoseconds(return_time: *mut u64) -> u32;
+    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
 }
 
 /// A host call that was refused, with the host's status.
@@ -134,14 +143,31 @@ pub(crate) fn replace_request_header(name: &str, value: &str) -> Result<(), Refu
 
 /// Removes every value of a request header, if there is one.
 pub(crate) fn remove_request_header(name: &str) -> Result<(), Refused> {
+    remove(MapType::HttpRequestHeaders, name)
+}
+
+/// Removes every value of a request trailer, if there is one.
+pub(crate) fn remove_request_trailer(name: &str) -> Result<(), Refused> {
+    remove(MapType::HttpRequestTrailers, name)
+}
+
+fn remove(map: MapType, name: &str) -> Result<(), Refused> {
     // SAFETY: the string is valid for its length.
-    done(unsafe {
-        proxy_remove_header_map_value(
-            MapType::HttpRequestHeaders as u32,
-            name.as_ptr(),
-            name.len(),
-        )
-    })
+    done(unsafe { proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) })
+}
+
+/// The time, in seconds since the Unix epoch.
+pub(crate) fn unix_seconds() -> Result<u64, Refused> {
+    let mut nanoseconds = 0;
+    // SAFETY: the pointer is valid for the call.
+    done(unsafe { proxy_get_current_time_nanoseconds(&mut nanoseconds) })?;
+    Ok(nanoseconds / 1_000_000_000)
+}
+
+/// Asks for a tick of the root context every so often, on each worker.
+pub(crate) fn tick_every(milliseconds: u32) -> Result<(), Refused> {
+    // SAFETY: no pointers.
+    done(unsafe { proxy_set_tick_period_milliseconds(milliseconds) })
 }
 
 /// A property; `path` is the names joined by NUL, as the ABI has it.
@@ -152,11 +178,40 @@ pub(crate) fn property(path: &str) -> Option<Vec<u8>> {
     })
 }
 
+/// Sets the filter state `wasm.NAME`.
+pub(crate) fn set_property(name: &str, value: &str) -> Result<(), Refused> {
+    // SAFETY: both strings are valid for their lengths.
+    done(unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
+}
+
+/// Closes the client's side of the connection.
+pub(crate) fn close_downstream() -> Result<(), Refused> {
+    // SAFETY: no pointers.
+    done(unsafe { proxy_close_stream(StreamType::Downstream as u32) })
+}
+
+/// A gRPC status code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GrpcStatus {
+    InvalidArgument = 3,
+    PermissionDenied = 7,
+    Internal = 13,
+    Unavailable = 14,
+}
+
 /// Answers the request here. `details` becomes `%RESPONSE_CODE_DETAILS%`.
-pub(crate) fn local_reply(status: u16, details: &str, body: &str) -> Result<(), Refused> {
+///
+/// The host uses `grpc_status`, with the body as its message, where the request is gRPC, and
+/// `status` with the body elsewhere.
+pub(crate) fn local_reply(
+    status: u16,
+    grpc_status: GrpcStatus,
+    details: &str,
+    body: &str,
+) -> Result<(), Refused> {
     // A header map of no entries.
     let headers = 0u32.to_le_bytes();
-    // SAFETY: all slices are valid for their lengths. -1: no gRPC status of our own.
+    // SAFETY: all slices are valid for their lengths.
     done(unsafe {
         proxy_send_local_response(
             u32::from(status),
@@ -166,7 +221,7 @@ pub(crate) fn local_reply(status: u16, details: &str, body: &str) -> Result<(), 
             body.len(),
             headers.as_ptr(),
             headers.len(),
-            -1,
+            grpc_status as i32,
         )
     })
 }

@@ -6,6 +6,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use crate::filter::{Filter, Outcome, reply};
+use crate::host::GrpcStatus;
 use crate::root::Filters;
 
 /// One request.
@@ -21,11 +22,24 @@ impl HttpContext for Stream {
         let outcome = match filter {
             Some(filter) => Filter::on_request(filter),
             // Without a policy, or at a listener that is neither inbound nor outbound.
-            None => reply(503, "meridian_no_policy", "no policy\n"),
+            None => reply(
+                503,
+                GrpcStatus::Unavailable,
+                "meridian_no_policy",
+                "no policy\n",
+            ),
         };
         match outcome {
             Outcome::Continue => Action::Continue,
-            Outcome::Replied => Action::Pause,
+            Outcome::Refused => Action::Pause,
+        }
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        let filter = self.filters.as_ref().and_then(|filters| filters.current());
+        match filter.map_or(Outcome::Refused, Filter::on_trailers) {
+            Outcome::Continue => Action::Continue,
+            Outcome::Refused => Action::Pause,
         }
     }
 }

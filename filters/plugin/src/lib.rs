@@ -10,6 +10,7 @@
     clippy::unwrap_used
 )]
 
+mod connection;
 mod counters;
 mod evidence;
 mod filter;

@@ -1,18 +1,23 @@
 //! The plugin: loads the policy, or refuses it with every error's place in the log.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
-use meridian_policy::{Policy, Vantage};
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use meridian_policy::{Date, Policy, Vantage};
+use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
 use proxy_wasm::types::ContextType;
 
+use crate::connection::Connection;
 use crate::evidence::text;
-use crate::filter::Filter;
+use crate::filter::{Filter, Subject};
 use crate::host::{self, Refused};
 use crate::http::Stream;
 
 /// Errors of a policy that go to the log; the rest is counted, for `meridian check` to list.
 const LOGGED_ERRORS: usize = 20;
+
+/// How often the day is read.
+const TICK_MILLISECONDS: u32 = 60_000;
 
 /// The filters of a plugin, one for each vantage point that it serves.
 pub(crate) struct Filters(Vec<Filter>);
@@ -41,38 +46,76 @@ fn listener_vantage() -> Option<Vantage> {
 /// The root context.
 pub(crate) struct Root {
     vantages: &'static [Vantage],
+    subject: Subject,
     filters: Option<Rc<Filters>>,
+    /// The day, for rules that expire; read on a tick, never in a request.
+    today: Rc<Cell<Option<Date>>>,
 }
 
 impl Root {
     pub(crate) fn new(vantages: &'static [Vantage]) -> Self {
         Self {
             vantages,
+            subject: Subject::Requests,
             filters: None,
+            today: Rc::default(),
         }
     }
 
-    fn load(&self) -> Result<Filters, Vec<String>> {
-        let configuration = host::plugin_configuration();
-        if configuration.is_empty() {
-            return Err(vec![
-                "the plugin has no configuration; give it the policy as JSON".to_owned(),
-            ]);
+    /// Reads the clock. Without it a rule that expires neither allows nor stops denying.
+    fn read_clock(&self) {
+        let now = host::unix_seconds();
+        if let Err(Refused(status)) = now {
+            log::error!("the time is not known: the host answered {status}");
         }
-        let policy = Policy::from_json(&configuration)
+        self.today.set(now.ok().map(Date::from_unix_seconds));
+    }
+
+    fn load(&mut self) -> Result<Filters, Vec<String>> {
+        let configuration = host::plugin_configuration();
+        let policy = Policy::from_json(configuration)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        drop(configuration);
         let policy = Rc::new(policy);
+        if policy.has_expiring_rules() {
+            self.read_clock();
+            if let Err(Refused(status)) = host::tick_every(TICK_MILLISECONDS) {
+                return Err(vec![format!(
+                    "the clock does not tick: the host answered {status}"
+                )]);
+            }
+        }
         let namespace = text("xds\0node\0metadata\0NAMESPACE");
         // A root id that names a vantage point spares a sidecar the question at every request.
         let root_id = text("plugin_root_id").unwrap_or_default();
+        let root_id = match root_id.strip_suffix(".tcp") {
+            Some(vantage) => {
+                self.subject = Subject::Connections;
+                vantage
+            }
+            None => &root_id,
+        };
         let named = self
             .vantages
             .iter()
             .find(|vantage| vantage.as_str() == root_id);
+        let is_gateway = named.is_some() && self.vantages.len() == 1;
+        if self.subject == Subject::Connections && !is_gateway {
+            return Err(vec![
+                "the plugin's root id asks for a network filter that this module is not; write \
+                 `ingress.tcp` or `egress.tcp` with the gateway's module"
+                    .to_owned(),
+            ]);
+        }
         let vantages = named.map_or(self.vantages, std::slice::from_ref);
         let filters = vantages.iter().map(|vantage| {
-            Filter::new(policy.clone(), *vantage, namespace.clone()).map_err(|Refused(status)| {
+            Filter::new(
+                policy.clone(),
+                *vantage,
+                self.subject,
+                namespace.clone(),
+                self.today.clone(),
+            )
+            .map_err(|Refused(status)| {
                 vec![format!(
                     "a metric was not defined: the host answered {status}"
                 )]
@@ -106,8 +149,21 @@ impl RootContext for Root {
         }
     }
 
+    fn on_tick(&mut self) {
+        self.read_clock();
+    }
+
     fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+        Some(match self.subject {
+            Subject::Requests => ContextType::HttpContext,
+            Subject::Connections => ContextType::StreamContext,
+        })
+    }
+
+    fn create_stream_context(&self, _: u32) -> Option<Box<dyn StreamContext>> {
+        Some(Box::new(Connection {
+            filters: self.filters.clone(),
+        }))
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {

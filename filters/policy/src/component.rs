@@ -15,9 +15,9 @@ impl Components {
     pub(crate) fn read(errors: &mut Errors, node: Option<Node<'_>>) -> Self {
         let mut components = Self::default();
         if let Some(node) = node
-            && let Some(fields) = node.fields(errors, &["system"])
+            && let Some(fields) = node.fields(errors, crate::fields::COMPONENTS)
             && let Some(node) = fields.get("system")
-            && let Some(fields) = node.fields(errors, &["namespaces", "hosts"])
+            && let Some(fields) = node.fields(errors, crate::fields::SYSTEM)
         {
             if let Some(node) = fields.get("namespaces") {
                 components.namespaces = read_namespaces(errors, node);

@@ -1,7 +1,9 @@
 //! The conditions under which a rule takes part.
 //!
-//! Missing evidence never helps the caller: a positive condition does not hold without its
-//! evidence, and a negative one holds for rules that deny and not for rules that allow.
+//! Missing evidence never helps the caller. Without a source address `cidrs` and `notCidrs` hold for
+//! rules that deny and not for rules that allow. Without an identity `notPrincipals` and
+//! `notNamespaces` do so too, but `principals` and `namespaces` hold for neither: they are about
+//! callers that are known.
 
 use std::net::IpAddr;
 
@@ -22,25 +24,50 @@ pub struct From {
     not_cidrs: Option<Vec<IpNet>>,
 }
 
+/// The condition that keeps a rule from taking part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmet {
+    /// The port of the host pattern.
+    HostPort,
+    /// `ports`
+    Ports,
+    /// `notHosts`
+    NotHosts,
+    /// `directions`
+    Directions,
+    /// `expires`
+    Expires,
+    /// `from.principals`
+    Principals,
+    /// `from.notPrincipals`
+    NotPrincipals,
+    /// `from.namespaces`
+    Namespaces,
+    /// `from.notNamespaces`
+    NotNamespaces,
+    /// `from.cidrs`
+    Cidrs,
+    /// `from.notCidrs`
+    NotCidrs,
+}
+
 impl From {
     pub(crate) fn read(errors: &mut Errors, node: Node<'_>) -> Self {
-        let known = [
-            "principals",
-            "notPrincipals",
-            "namespaces",
-            "notNamespaces",
-            "cidrs",
-            "notCidrs",
-        ];
-        let Some(fields) = node.fields(errors, &known) else {
+        let Some(fields) = node.fields(errors, crate::fields::FROM) else {
             return Self::default();
         };
-        let mut patterns = |field| fields.get(field).map(|node| read_patterns(errors, node));
-        let principals = patterns("principals");
-        let not_principals = patterns("notPrincipals");
-        let namespaces = patterns("namespaces");
-        let not_namespaces = patterns("notNamespaces");
-        let mut networks = |field| fields.get(field).map(|node| read_networks(errors, node));
+        let mut patterns = |field, is_pattern| {
+            let node = fields.condition(errors, field)?;
+            Some(read_patterns(errors, node, is_pattern))
+        };
+        let principals = patterns("principals", is_principal);
+        let not_principals = patterns("notPrincipals", is_principal);
+        let namespaces = patterns("namespaces", is_namespace);
+        let not_namespaces = patterns("notNamespaces", is_namespace);
+        let mut networks = |field| {
+            let node = fields.condition(errors, field)?;
+            Some(read_networks(errors, node))
+        };
         let (cidrs, not_cidrs) = (networks("cidrs"), networks("notCidrs"));
         Self {
             principals,
@@ -52,26 +79,33 @@ impl From {
         }
     }
 
-    /// True if the condition holds for a rule of this action. Evidence is asked for only when a
-    /// field needs it.
-    pub fn holds(
+    /// The first field that keeps a rule of this action from taking part; `None` when all hold.
+    /// Evidence is asked for only when a field needs it.
+    pub fn unmet(
         &self,
         action: Action,
         mut peer: impl FnMut() -> Option<Principal>,
         mut source: impl FnMut() -> Option<IpAddr>,
-    ) -> bool {
+    ) -> Option<Unmet> {
         let missing = action == Action::Deny;
+        let as_str = Principal::as_str as fn(&Principal) -> &str;
         let identity = [
+            (&self.principals, false, as_str, Unmet::Principals),
+            (&self.not_principals, true, as_str, Unmet::NotPrincipals),
             (
-                &self.principals,
+                &self.namespaces,
                 false,
-                Principal::as_str as fn(&Principal) -> &str,
+                Principal::namespace,
+                Unmet::Namespaces,
             ),
-            (&self.not_principals, true, Principal::as_str),
-            (&self.namespaces, false, Principal::namespace),
-            (&self.not_namespaces, true, Principal::namespace),
+            (
+                &self.not_namespaces,
+                true,
+                Principal::namespace,
+                Unmet::NotNamespaces,
+            ),
         ];
-        for (patterns, negated, part) in identity {
+        for (patterns, negated, part, condition) in identity {
             let Some(patterns) = patterns else { continue };
             let holds = match peer() {
                 Some(peer) => {
@@ -80,43 +114,59 @@ impl From {
                 None => negated && missing,
             };
             if !holds {
-                return false;
+                return Some(condition);
             }
         }
-        for (networks, negated) in [(&self.cidrs, false), (&self.not_cidrs, true)] {
+        let networks = [
+            (&self.cidrs, false, Unmet::Cidrs),
+            (&self.not_cidrs, true, Unmet::NotCidrs),
+        ];
+        for (networks, negated, condition) in networks {
             let Some(networks) = networks else { continue };
             let holds = match source() {
                 Some(source) => networks.iter().any(|network| network.contains(&source)) != negated,
-                None => negated && missing,
+                // A caller who hides or forges its address is refused as if it were listed.
+                None => missing,
             };
             if !holds {
-                return false;
+                return Some(condition);
             }
         }
-        true
+        None
     }
 }
 
-fn read_patterns(errors: &mut Errors, node: Node<'_>) -> Vec<PrincipalPattern> {
+/// Reads patterns; what stands in one without a `*` must pass `is_whole`, or it could never match.
+fn read_patterns(
+    errors: &mut Errors,
+    node: Node<'_>,
+    is_whole: fn(&str) -> bool,
+) -> Vec<PrincipalPattern> {
     let mut patterns = Vec::new();
     node.each_string(errors, |errors, path, text| {
-        if text.starts_with("spiffe://") {
-            errors.add_quoted(
+        let pattern = PrincipalPattern::parse(text);
+        let is_whole = match &pattern {
+            Some(PrincipalPattern::Exact(text)) => is_whole(text),
+            Some(_) => true,
+            None => false,
+        };
+        match pattern {
+            Some(pattern) if is_whole && !text.starts_with("spiffe://") => patterns.push(pattern),
+            _ => errors.add_quoted(
                 path,
                 text,
-                "has a scheme",
-                "leave spiffe:// out, as Istio does",
-            );
-        } else if let Some(pattern) = PrincipalPattern::parse(text) {
-            patterns.push(pattern);
-        } else {
-            errors.add_quoted(
-                path,
-                text,
-                "is not a pattern",
-                "write it whole, or with one `*`, first or last",
-            );
+                "can never match",
+                "write cluster.local/ns/NAMESPACE/sa/ACCOUNT or NAMESPACE, whole or with one `*`, first or last",
+            ),
         }
     });
     patterns
+}
+
+fn is_principal(text: &str) -> bool {
+    Principal::parse(text).is_some()
+}
+
+fn is_namespace(text: &str) -> bool {
+    !text.contains('/')
 }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use crate::direction::direction;
 use crate::{
     Action, Authority, ComponentType, Direction, DirectionEvidence, Evidence, Gateway, Host,
-    InvalidHost, Mesh, Mode, Policy, Principal, Rule, Section, SniMode, TagWrite, Vantage,
+    InvalidHost, Mesh, Mode, Policy, Principal, Rule, Section, SniMode, TagWrite, Unmet, Vantage,
 };
 
 /// What a policy says of a request.
@@ -171,14 +171,31 @@ impl Policy {
                 reason: Reason::SniMismatch,
             });
         }
+        self.by_rules(vantage, authority, direction, facts, dry_run)
+    }
+
+    /// What the rules of a section say; `dry_run` is what an earlier check would have done.
+    pub(crate) fn by_rules<E: Evidence>(
+        &self,
+        vantage: Vantage,
+        authority: &Authority,
+        direction: Direction,
+        facts: &mut Facts<'_, E>,
+        mut dry_run: Option<DryRun>,
+    ) -> (Action, Reason, Option<DryRun>) {
         let section = self.section(vantage);
         let mut decided = None;
         section.hosts.visit(&authority.host, |rank, only_port| {
             let Some((index, rule)) = section.rule(rank) else {
                 return ControlFlow::Continue(());
             };
-            if only_port.is_some_and(|port| port != facts.port(authority))
-                || !rule_holds(rule, authority, direction, facts)
+            let is_other_port = only_port.is_some_and(|only| {
+                !facts.port_holds(rule.action, authority, &|port| port == only)
+            });
+            if is_other_port
+                || unmet(rule, authority, direction, facts).is_some()
+                // Not to be known never helps the caller.
+                || (rule.action == Action::Allow && authority.host.is_none())
             {
                 return ControlFlow::Continue(());
             }
@@ -212,7 +229,7 @@ impl Policy {
     ///
     /// Only at ingress: inside the mesh Istio's SNI names the service that is dialled, not the
     /// request's authority, and the peer's identity says more.
-    fn sni_mismatch<E: Evidence>(
+    pub(crate) fn sni_mismatch<E: Evidence>(
         &self,
         vantage: Vantage,
         authority: &Authority,
@@ -224,57 +241,63 @@ impl Policy {
         {
             return false;
         }
-        let Some(sni) = facts.evidence.sni().filter(|sni| !sni.is_empty()) else {
+        let Some(sni) = facts.sni() else {
             return false;
         };
         Authority::parse(&sni).map(|sni| sni.host) != Ok(authority.host)
     }
 }
 
-fn rule_holds<E: Evidence>(
+/// The first condition that keeps the rule from taking part, beside its hosts and their ports;
+/// `None` when all hold.
+pub(crate) fn unmet<E: Evidence>(
     rule: &Rule,
     authority: &Authority,
     direction: Direction,
     facts: &mut Facts<'_, E>,
-) -> bool {
+) -> Option<Unmet> {
     if !rule.directions.is_empty() && !rule.directions.contains(&direction) {
-        return false;
+        return Some(Unmet::Directions);
     }
-    if !rule.ports.is_empty() && !rule.ports.contains(&facts.port(authority)) {
-        return false;
-    }
-    if rule
-        .not_hosts
-        .contains(&authority.host, &mut || facts.port(authority))
-    {
-        return false;
-    }
-    match &rule.from {
-        None => true,
-        Some(from) => {
-            let facts = std::cell::RefCell::new(facts);
-            from.holds(
-                rule.action,
-                || facts.borrow_mut().peer().cloned(),
-                || facts.borrow_mut().source(),
-            )
+    if let Some(last) = rule.expires {
+        let is_past = facts.evidence.today().map(|today| today > last);
+        // Not to know the day never helps the caller.
+        if is_past.unwrap_or(rule.action == Action::Allow) {
+            return Some(Unmet::Expires);
         }
     }
+    if !rule.ports.is_empty()
+        && !facts.port_holds(rule.action, authority, &|port| rule.ports.contains(&port))
+    {
+        return Some(Unmet::Ports);
+    }
+    if facts.is_excluded(rule, authority) {
+        return Some(Unmet::NotHosts);
+    }
+    let from = rule.from.as_ref()?;
+    let facts = std::cell::RefCell::new(facts);
+    from.unmet(
+        rule.action,
+        || facts.borrow_mut().peer().cloned(),
+        || facts.borrow_mut().source(),
+    )
 }
 
 /// The evidence of one request, each piece asked for at most once.
 pub(crate) struct Facts<'e, E> {
     pub(crate) mesh: &'e Mesh,
     pub(crate) vantage: Vantage,
-    evidence: &'e mut E,
+    pub(crate) evidence: &'e mut E,
     source: Option<Option<IpAddr>>,
     peer: Option<Option<Principal>>,
     forwarded: Option<bool>,
     tls: Option<bool>,
+    /// True if the evidence is of a connection whose bytes pass unread.
+    pub(crate) is_connection: bool,
 }
 
 impl<'e, E: Evidence> Facts<'e, E> {
-    fn new(mesh: &'e Mesh, vantage: Vantage, evidence: &'e mut E) -> Self {
+    pub(crate) fn new(mesh: &'e Mesh, vantage: Vantage, evidence: &'e mut E) -> Self {
         Self {
             mesh,
             vantage,
@@ -283,6 +306,7 @@ impl<'e, E: Evidence> Facts<'e, E> {
             peer: None,
             forwarded: None,
             tls: None,
+            is_connection: false,
         }
     }
 
@@ -336,6 +360,11 @@ impl<'e, E: Evidence> Facts<'e, E> {
             .map(|destination| destination.to_canonical())
     }
 
+    /// The server name of TLS, if there is one.
+    pub(crate) fn sni(&mut self) -> Option<Vec<u8>> {
+        self.evidence.sni().filter(|sni| !sni.is_empty())
+    }
+
     pub(crate) fn cluster(&mut self) -> Option<String> {
         self.evidence.cluster()
     }
@@ -352,18 +381,99 @@ impl<'e, E: Evidence> Facts<'e, E> {
         Direction::from_word(std::str::from_utf8(&tag).ok()?)
     }
 
-    /// The port of the request: as written, else the scheme's. Only at ingress does TLS tell the
+    /// The port of the request: as written, else the scheme's; of a connection the one it dialled. Only at ingress does TLS tell the
     /// scheme; inside the mesh every connection is TLS, whatever the client's scheme was.
     pub(crate) fn port(&mut self, authority: &Authority) -> u16 {
         if let Some(port) = authority.port {
             return port;
         }
+        if self.is_connection {
+            // No condition names port 0.
+            return self.evidence.destination_port().unwrap_or(0);
+        }
+        self.scheme_port()
+    }
+
+    fn scheme_port(&mut self) -> u16 {
         if self.vantage == Vantage::Ingress
             && *self.tls.get_or_insert_with(|| self.evidence.is_tls())
         {
             443
         } else {
             80
+        }
+    }
+
+    /// True if the rule's `notHosts` name the host. Of a port that the client need not mean, as in
+    /// [`Facts::port_holds`], an exclusion from a rule that allows is taken, and one from a rule that
+    /// denies is not.
+    fn is_excluded(&mut self, rule: &Rule, authority: &Authority) -> bool {
+        let by_port = rule
+            .not_hosts
+            .contains(&authority.host, &mut || self.port(authority));
+        if rule.not_hosts.is_empty() || !self.is_claimed_port(authority) {
+            return by_port;
+        }
+        let by_scheme = rule
+            .not_hosts
+            .contains(&authority.host, &mut || self.scheme_port());
+        match rule.action {
+            Action::Allow => by_port || by_scheme,
+            Action::Deny => by_port && by_scheme,
+        }
+    }
+
+    /// True if the port is what the client wrote where routes ignore it.
+    fn is_claimed_port(&self, authority: &Authority) -> bool {
+        self.vantage == Vantage::Ingress && !self.is_connection && authority.port.is_some()
+    }
+
+    /// True if the request's port is one that a rule of this action `wants`.
+    ///
+    /// Where requests enter, routes ignore the port that a client writes, so it may be any: a rule
+    /// that denies holds for the port of the scheme too.
+    pub(crate) fn port_holds(
+        &mut self,
+        action: Action,
+        authority: &Authority,
+        wants: &dyn Fn(u16) -> bool,
+    ) -> bool {
+        let port = self.port(authority);
+        if !self.is_claimed_port(authority) {
+            return wants(port);
+        }
+        wants(port) || (action == Action::Deny && wants(self.scheme_port()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Request;
+
+    /// A trusted proxy's `x-forwarded-for` can hold that spelling; no client can connect from it.
+    #[test]
+    fn a_mapped_source_is_the_ipv4_address_that_it_is() {
+        let policy = Policy::from_json(
+            br#"{"hosts": {"ingress": {"default": "allow", "rules": [{"name": "a", "hosts": ["*"],
+                "action": "deny", "from": {"cidrs": ["10.0.0.0/8"]}}]}}}"#,
+        )
+        .unwrap();
+        let mut request = Request::new(b"shop.example.com");
+        request.source = "::ffff:10.1.2.3".parse().ok();
+        let verdict = policy.decide(Vantage::Ingress, &mut request);
+        assert_eq!(verdict.decision, Action::Deny);
+    }
+
+    /// TLS libraries refuse to send such names, so no vector has one.
+    #[test]
+    fn a_server_name_that_is_no_host_is_a_mismatch() {
+        let policy = Policy::from_json(br#"{"hosts": {"ingress": {"default": "allow"}}}"#).unwrap();
+        for sni in [&b"shop..example.com"[..], b"shop.example.0x7f", b"\xff"] {
+            let mut request = Request::new(b"shop.example.com");
+            request.sni = Some(sni);
+            let verdict = policy.decide(Vantage::Ingress, &mut request);
+            assert_eq!(verdict.reason, Reason::SniMismatch, "{sni:?}");
         }
     }
 }

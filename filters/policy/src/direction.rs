@@ -5,9 +5,13 @@
 use crate::decision::Facts;
 use crate::{Authority, Direction, DirectionEvidence, Evidence, Host, Vantage};
 
-type Conclusion = (Direction, DirectionEvidence);
+pub(crate) type Conclusion = (Direction, DirectionEvidence);
 
-const fn conclude(inside: bool, yes: DirectionEvidence, no: DirectionEvidence) -> Conclusion {
+pub(crate) const fn conclude(
+    inside: bool,
+    yes: DirectionEvidence,
+    no: DirectionEvidence,
+) -> Conclusion {
     if inside {
         (Direction::EastWest, yes)
     } else {
@@ -27,7 +31,7 @@ pub(crate) fn direction<E: Evidence>(
     }
 }
 
-fn ingress<E: Evidence>(facts: &mut Facts<'_, E>) -> Conclusion {
+pub(crate) fn ingress<E: Evidence>(facts: &mut Facts<'_, E>) -> Conclusion {
     if facts.has_mesh_peer() {
         return (Direction::EastWest, DirectionEvidence::MeshIdentity);
     }

@@ -44,6 +44,17 @@ pub enum Host {
     Address(IpAddr),
 }
 
+impl Host {
+    /// The host that is not known: only `*` matches it.
+    pub(crate) fn none() -> Self {
+        Self::Name(Name(ArrayString::new()))
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        matches!(self, Self::Name(name) if name.as_str().is_empty())
+    }
+}
+
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -91,6 +102,8 @@ pub enum InvalidHost {
     Ipv4,
     /// What stands in brackets is no IPv6 address, or something follows the brackets.
     Ipv6,
+    /// An address where only a name can be: the server name of TLS (RFC 6066, section 3).
+    Address,
     /// More than one `:` outside brackets.
     UnbracketedIpv6,
 }
@@ -109,6 +122,7 @@ impl fmt::Display for InvalidHost {
             Self::Port => f.write_str("the port is not a number from 1 to 65535"),
             Self::Ipv4 => f.write_str("it ends in a number but is no IPv4 address"),
             Self::Ipv6 => f.write_str("what is in brackets is no IPv6 address"),
+            Self::Address => f.write_str("an address is no server name"),
             Self::UnbracketedIpv6 => f.write_str("an IPv6 address needs brackets"),
         }
     }
@@ -170,7 +184,33 @@ const fn is_authority_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
 }
 
-fn parse_port(text: &str) -> Result<Option<u16>, InvalidHost> {
+/// True if this is a name as [`Authority::parse`] would give it back, byte for byte. A few canonical
+/// names are passed over, those whose last label begins with a digit.
+///
+/// One pass, for the lists of hosts that are loaded.
+pub(crate) fn is_canonical_name(text: &[u8]) -> bool {
+    let mut label = 0;
+    let mut label_starts_with_digit = false;
+    for byte in text {
+        match byte {
+            b'.' if label == 0 => return false,
+            b'.' => label = 0,
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {
+                if label == 0 {
+                    label_starts_with_digit = byte.is_ascii_digit();
+                }
+                label += 1;
+                if label > MAX_LABEL {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+    }
+    label > 0 && !label_starts_with_digit && text.len() <= MAX_NAME
+}
+
+pub(crate) fn parse_port(text: &str) -> Result<Option<u16>, InvalidHost> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -274,6 +314,29 @@ mod tests {
             canonical("[2001:DB8:0::1]:8443").as_deref(),
             Ok("[2001:db8::1]:8443")
         );
+    }
+
+    #[test]
+    fn what_is_canonical_stays_as_it_is() {
+        let long = "a".repeat(64);
+        for raw in [
+            "a",
+            "shop.example.com",
+            "a-_1.b2",
+            "Shop",
+            "a.",
+            ".a",
+            "a..b",
+            "a:1",
+            "1.2",
+            "a.1b",
+            &long,
+        ] {
+            let stays = canonical(raw).as_deref() == Ok(raw);
+            assert!(!is_canonical_name(raw.as_bytes()) || stays, "{raw}");
+        }
+        assert!(is_canonical_name(b"shop.example.com"));
+        assert!(!is_canonical_name(b"shop.0x7f"));
     }
 
     #[test]

@@ -2,14 +2,18 @@
 //!
 //! One hash pass over the host from its last byte to its first gives the hash of every suffix on
 //! the way. Then each label boundary at which some pattern ends costs one probe, longest first.
+//! A pattern takes eight bytes and a control byte in the table; its name stays in the text of the
+//! policy, where it is written there in its canonical form.
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use ipnet::IpNet;
 
-use crate::{Host, HostPattern, Pattern};
+use crate::host::is_canonical_name;
+use crate::{Host, HostPattern, Pattern, PatternError};
 
 /// No further entry in a chain.
 const END: u32 = u32::MAX;
@@ -19,49 +23,132 @@ const MAX_LABELS: usize = 127;
 /// Values under host patterns, found most specific first.
 #[derive(Debug, Clone, Default)]
 pub struct HostMap {
-    /// The keys of all entries one after the other: names, and networks as of [`network_key`].
-    keys: Vec<u8>,
-    entries: Vec<Entry>,
-    /// For each [`Kind`], the first entry of every chain.
-    tables: [HashTable<u32>; 3],
+    /// The text of the policy, and behind it, in the same space of offsets, keys that are not in it.
+    source: Arc<Vec<u8>>,
+    extra: Vec<u8>,
+    table: HashTable<Slot>,
+    chains: Vec<Chain>,
+    links: Vec<Link>,
     /// Bit n is set when a suffix pattern of n labels exists, so that the others cost no probe.
     suffix_labels: u128,
     /// The prefix lengths in use, longest first, IPv4 and IPv6 apart.
     prefixes: [Vec<u8>; 2],
-    any: Option<u32>,
+    /// The values under `*`.
+    any: Option<List>,
+    len: usize,
 }
 
 /// What a key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    /// A name.
     Exact,
+    /// A name, for those below it.
     Suffix,
+    /// A network, as of [`network_key`].
     Network,
 }
 
-/// A value under a pattern. Entries of the same host form a chain in the order of their values.
+/// A pattern with one value for any port, or with a chain of values.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
-    start: u32,
+struct Slot {
+    /// Where its key starts, or for a chain which of [`HostMap::chains`] it is.
+    at: u32,
+    /// How long its key is.
     length: u8,
+    kind: Kind,
+    chained: bool,
+    /// For a chain, nothing.
+    value: u16,
+}
+
+/// Several values of one pattern, or one for a single port.
+#[derive(Debug, Clone, Copy)]
+struct Chain {
+    start: u32,
+    values: List,
+}
+
+/// Values in their order, by their first and last [`Link`].
+#[derive(Debug, Clone, Copy)]
+struct List {
+    first: u32,
+    last: u32,
+}
+
+/// A value in a [`List`].
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    value: u16,
     /// 0 is any port: no pattern can name port 0.
     port: u16,
-    value: u32,
     next: u32,
 }
 
+/// Why a host was not added to a [`HostMap`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InsertError {
+    /// It is not a pattern.
+    Pattern(PatternError),
+    /// The map is full: 4 GiB of names, or 2³² values.
+    Full,
+}
+
+/// A key on its way into the table.
+struct Key<'k> {
+    kind: Kind,
+    bytes: &'k [u8],
+    /// Where it stands in the source, if it does.
+    start: Option<u32>,
+}
+
 impl HostMap {
+    /// A map of patterns whose texts may be parts of `source`.
+    pub(crate) fn new(source: &Arc<Vec<u8>>) -> Self {
+        Self {
+            source: Arc::clone(source),
+            ..Self::default()
+        }
+    }
+
+    /// Makes room for `patterns` more.
+    pub(crate) fn reserve(&mut self, patterns: usize) {
+        let Self {
+            source,
+            extra,
+            table,
+            chains,
+            ..
+        } = self;
+        table.reserve(patterns, |slot| hash_slot(source, extra, chains, slot));
+    }
+
+    /// Adds `value` under the pattern that `text` is; see [`Pattern::parse`].
+    ///
+    /// # Errors
+    /// If it is not a pattern, or the map is full.
+    pub(crate) fn insert_text(&mut self, text: &str, value: u16) -> Result<(), InsertError> {
+        let (kind, name) = match text.strip_prefix("*.") {
+            Some(name) => (Kind::Suffix, name),
+            None => (Kind::Exact, text),
+        };
+        let done = if is_canonical_name(name.as_bytes()) {
+            self.insert_name(kind, name.as_bytes(), 0, value)
+        } else {
+            self.insert(&Pattern::parse(text).map_err(InsertError::Pattern)?, value)
+        };
+        if done { Ok(()) } else { Err(InsertError::Full) }
+    }
+
     /// Adds `value` under a pattern; the same value under the same pattern is kept once.
-    /// False when the map is full (4 GiB of names, or 2³² patterns).
+    /// False when the map is full (4 GiB of names, or 2³² values).
     #[must_use]
-    pub fn insert(&mut self, pattern: &Pattern, value: u32) -> bool {
+    pub fn insert(&mut self, pattern: &Pattern, value: u16) -> bool {
         let port = pattern.port.unwrap_or(0);
         match &pattern.host {
             HostPattern::Any => {
-                self.any = match self.any {
-                    None => self.push(&[], port, value),
-                    Some(head) => self.link(head, port, value),
-                };
+                let any = self.any;
+                self.any = self.link(any, port, value).or(any);
                 self.any.is_some()
             }
             HostPattern::Network(network) => {
@@ -73,120 +160,190 @@ impl HostMap {
                     prefixes.insert(place, network.prefix_len());
                 }
                 let (key, length) = network_key(*network);
+                let bytes = key.get(..length).unwrap_or_default();
                 self.insert_key(
-                    Kind::Network,
-                    key.get(..length).unwrap_or_default(),
+                    &Key {
+                        kind: Kind::Network,
+                        bytes,
+                        start: None,
+                    },
                     port,
                     value,
                 )
             }
             HostPattern::Exact(name) => {
-                self.insert_key(Kind::Exact, name.as_str().as_bytes(), port, value)
+                self.insert_name(Kind::Exact, name.as_str().as_bytes(), port, value)
             }
             HostPattern::Suffix(name) => {
-                self.suffix_labels |= 1 << name.as_str().split('.').count().min(MAX_LABELS);
-                self.insert_key(Kind::Suffix, name.as_str().as_bytes(), port, value)
+                self.insert_name(Kind::Suffix, name.as_str().as_bytes(), port, value)
             }
         }
     }
 
-    fn insert_key(&mut self, kind: Kind, key: &[u8], port: u16, value: u32) -> bool {
-        let hash = hash_key(key);
-        if let Some(head) = self.probe(kind, hash, key) {
-            let Some(new_head) = self.link(head, port, value) else {
-                return false;
-            };
-            if new_head != head
-                && let Some(table) = self.tables.get_mut(kind as usize)
-                && let Some(slot) = table.find_mut(hash, |&index| index == head)
-            {
-                *slot = new_head;
-            }
+    fn insert_name(&mut self, kind: Kind, name: &[u8], port: u16, value: u16) -> bool {
+        if kind == Kind::Suffix {
+            let labels = 1 + name.iter().filter(|byte| **byte == b'.').count();
+            self.suffix_labels |= 1 << labels.min(MAX_LABELS);
+        }
+        let start = (name.as_ptr() as usize)
+            .checked_sub(self.source.as_ptr() as usize)
+            .filter(|start| start + name.len() <= self.source.len());
+        let start = start.and_then(|start| u32::try_from(start).ok());
+        self.insert_key(
+            &Key {
+                kind,
+                bytes: name,
+                start,
+            },
+            port,
+            value,
+        )
+    }
+
+    fn insert_key(&mut self, key: &Key<'_>, port: u16, value: u16) -> bool {
+        let hash = hash_key(key.kind, key.bytes);
+        let Some(slot) = self.probe(key.kind, hash, key.bytes) else {
+            return self.insert_new(key, hash, port, value).is_some();
+        };
+        if !slot.chained && (slot.value, 0) == (value, port) {
             return true;
         }
-        let Some(index) = self.push(key, port, value) else {
+        if slot.chained {
+            let values = self.chains.get(slot.at as usize).map(|chain| chain.values);
+            let values = self.link(values, port, value);
+            let chain = self.chains.get_mut(slot.at as usize);
+            return chain
+                .zip(values)
+                .map(|(chain, values)| chain.values = values)
+                .is_some();
+        }
+        // The value moves from the slot into a chain, where it is counted again.
+        self.len -= 1;
+        let values = self.link(None, 0, slot.value);
+        let Some(values) = values.and_then(|values| self.link(Some(values), port, value)) else {
             return false;
         };
-        let Self {
-            keys,
-            entries,
-            tables,
-            ..
-        } = self;
-        let Some(table) = tables.get_mut(kind as usize) else {
+        let start = slot.at;
+        let Ok(at) = u32::try_from(self.chains.len()) else {
             return false;
         };
-        table.insert_unique(hash, index, |&index| {
-            hash_key(entry_key(keys, entries, index))
+        self.chains.push(Chain { start, values });
+        let found = self.table.find_mut(hash, |other| {
+            other.at == slot.at && !other.chained && other.kind == slot.kind
         });
+        if let Some(found) = found {
+            *found = Slot {
+                at,
+                chained: true,
+                ..slot
+            };
+        }
         true
     }
 
-    /// A new entry with nothing behind it.
-    fn push(&mut self, key: &[u8], port: u16, value: u32) -> Option<u32> {
-        let index = u32::try_from(self.entries.len())
-            .ok()
-            .filter(|index| *index != END)?;
-        let start = u32::try_from(self.keys.len()).ok()?;
-        let length = u8::try_from(key.len()).ok()?;
-        self.keys.extend_from_slice(key);
-        self.entries.push(Entry {
-            start,
+    fn insert_new(&mut self, key: &Key<'_>, hash: u64, port: u16, value: u16) -> Option<()> {
+        let length = u8::try_from(key.bytes.len()).ok()?;
+        let start = match key.start {
+            Some(start) => start,
+            None => {
+                let start = u32::try_from(self.source.len() + self.extra.len()).ok()?;
+                self.extra.extend_from_slice(key.bytes);
+                start
+            }
+        };
+        let mut slot = Slot {
+            at: start,
             length,
-            port,
+            kind: key.kind,
+            chained: false,
             value,
-            next: END,
-        });
-        Some(index)
+        };
+        if port == 0 {
+            self.len += 1;
+        } else {
+            let values = self.link(None, port, value)?;
+            slot.at = u32::try_from(self.chains.len()).ok()?;
+            slot.chained = true;
+            self.chains.push(Chain { start, values });
+        }
+        let Self {
+            source,
+            extra,
+            table,
+            chains,
+            ..
+        } = self;
+        table.insert_unique(hash, slot, |slot| hash_slot(source, extra, chains, slot));
+        Some(())
     }
 
-    /// Puts a value into the chain at `head`, in the order of the values, and gives the chain's head.
-    fn link(&mut self, head: u32, port: u16, value: u32) -> Option<u32> {
-        let mut before = None;
-        let mut at = head;
-        while let Some(entry) = self.entries.get(at as usize).copied() {
-            if (entry.value, entry.port) == (value, port) {
-                return Some(head);
+    /// Puts a value into a list, in the order of the values; `None` when there are too many.
+    fn link(&mut self, list: Option<List>, port: u16, value: u16) -> Option<List> {
+        let index = u32::try_from(self.links.len())
+            .ok()
+            .filter(|index| *index != END)?;
+        let link = Link {
+            value,
+            port,
+            next: END,
+        };
+        let Some(list) = list else {
+            self.links.push(link);
+            self.len += 1;
+            return Some(List {
+                first: index,
+                last: index,
+            });
+        };
+        // Rules come in the order of the document, so most values go to the end.
+        let last = *self.links.get(list.last as usize)?;
+        let (mut before, mut at) = if (last.value, last.port) < (value, port) {
+            (Some(list.last), END)
+        } else {
+            (None, list.first)
+        };
+        while let Some(other) = self.links.get(at as usize) {
+            if (other.value, other.port) == (value, port) {
+                return Some(list);
             }
-            if (entry.value, entry.port) > (value, port) {
+            if (other.value, other.port) > (value, port) {
                 break;
             }
             before = Some(at);
-            at = entry.next;
+            at = other.next;
         }
-        let first = *self.entries.get(head as usize)?;
-        let index = self.push(&[], port, value)?;
-        let entry = self.entries.get_mut(index as usize)?;
-        // Every entry of a chain has its key, since any of them can become the head.
-        (entry.start, entry.length, entry.next) = (first.start, first.length, at);
-        match before {
-            None => Some(index),
+        self.links.push(Link { next: at, ..link });
+        self.len += 1;
+        let first = match before {
+            None => index,
             Some(before) => {
-                self.entries.get_mut(before as usize)?.next = index;
-                Some(head)
+                self.links.get_mut(before as usize)?.next = index;
+                list.first
             }
-        }
+        };
+        let last = if at == END { index } else { list.last };
+        Some(List { first, last })
     }
 
-    fn probe(&self, kind: Kind, hash: u64, key: &[u8]) -> Option<u32> {
-        let table = self.tables.get(kind as usize)?;
-        table
-            .find(hash, |&index| {
-                entry_key(&self.keys, &self.entries, index) == key
-            })
-            .copied()
+    fn probe(&self, kind: Kind, hash: u64, key: &[u8]) -> Option<Slot> {
+        let is_key = |slot: &Slot| {
+            usize::from(slot.length) == key.len()
+                && slot.kind == kind
+                && slot_key(&self.source, &self.extra, &self.chains, slot) == key
+        };
+        self.table.find(hash, is_key).copied()
     }
 
     /// Calls `each` with the value and the port of every pattern that matches `host`: the most
     /// specific pattern first, and under one pattern in the order of the values. The port is the
     /// caller's to compare. Allocates nothing.
-    pub fn visit(&self, host: &Host, mut each: impl FnMut(u32, Option<u16>) -> ControlFlow<()>) {
+    pub fn visit(&self, host: &Host, mut each: impl FnMut(u16, Option<u16>) -> ControlFlow<()>) {
         let flow = match host {
             Host::Name(name) => self.visit_name(name.as_str(), &mut each),
             Host::Address(address) => self.visit_address(*address, &mut each),
         };
         if flow.is_continue() {
-            let _: ControlFlow<()> = self.visit_chain(self.any, &mut each);
+            let _: ControlFlow<()> = self.visit_list(self.any, &mut each);
         }
     }
 
@@ -206,23 +363,38 @@ impl HostMap {
 
     /// True if there is no pattern.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len == 0
     }
 
     /// How many patterns there are, each value and port counted.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.len
     }
 
-    fn visit_chain(
+    fn visit_slot(
         &self,
-        head: Option<u32>,
-        each: &mut impl FnMut(u32, Option<u16>) -> ControlFlow<()>,
+        slot: Option<Slot>,
+        each: &mut impl FnMut(u16, Option<u16>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let mut at = head.unwrap_or(END);
-        while let Some(entry) = self.entries.get(at as usize) {
-            each(entry.value, (entry.port != 0).then_some(entry.port))?;
-            at = entry.next;
+        match slot {
+            None => ControlFlow::Continue(()),
+            Some(slot) if slot.chained => {
+                let chain = self.chains.get(slot.at as usize);
+                self.visit_list(chain.map(|chain| chain.values), each)
+            }
+            Some(slot) => each(slot.value, None),
+        }
+    }
+
+    fn visit_list(
+        &self,
+        list: Option<List>,
+        each: &mut impl FnMut(u16, Option<u16>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut at = list.map_or(END, |list| list.first);
+        while let Some(link) = self.links.get(at as usize) {
+            each(link.value, (link.port != 0).then_some(link.port))?;
+            at = link.next;
         }
         ControlFlow::Continue(())
     }
@@ -230,7 +402,7 @@ impl HostMap {
     fn visit_name(
         &self,
         name: &str,
-        each: &mut impl FnMut(u32, Option<u16>) -> ControlFlow<()>,
+        each: &mut impl FnMut(u16, Option<u16>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         // (where the suffix starts, its hash), from the last label on.
         let mut suffixes = [(0u8, 0u64); MAX_LABELS];
@@ -245,7 +417,8 @@ impl HostMap {
             }
             hash = hash_byte(hash, byte);
         }
-        self.visit_chain(self.probe(Kind::Exact, finish(hash), name.as_bytes()), each)?;
+        let exact = self.probe(Kind::Exact, finish(Kind::Exact, hash), name.as_bytes());
+        self.visit_slot(exact, each)?;
         for count in (1..=labels.min(MAX_LABELS)).rev() {
             if self.suffix_labels & (1 << count) == 0 {
                 continue;
@@ -257,7 +430,8 @@ impl HostMap {
                 .as_bytes()
                 .get(usize::from(start)..)
                 .unwrap_or_default();
-            self.visit_chain(self.probe(Kind::Suffix, finish(hash), suffix), each)?;
+            let slot = self.probe(Kind::Suffix, finish(Kind::Suffix, hash), suffix);
+            self.visit_slot(slot, each)?;
         }
         ControlFlow::Continue(())
     }
@@ -265,7 +439,7 @@ impl HostMap {
     fn visit_address(
         &self,
         address: IpAddr,
-        each: &mut impl FnMut(u32, Option<u16>) -> ControlFlow<()>,
+        each: &mut impl FnMut(u16, Option<u16>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let [v4, v6] = &self.prefixes;
         let prefixes = if address.is_ipv4() { v4 } else { v6 };
@@ -275,19 +449,30 @@ impl HostMap {
             };
             let (key, length) = network_key(network.trunc());
             let key = key.get(..length).unwrap_or_default();
-            self.visit_chain(self.probe(Kind::Network, hash_key(key), key), each)?;
+            let slot = self.probe(Kind::Network, hash_key(Kind::Network, key), key);
+            self.visit_slot(slot, each)?;
         }
         ControlFlow::Continue(())
     }
 }
 
-fn entry_key<'k>(keys: &'k [u8], entries: &[Entry], index: u32) -> &'k [u8] {
-    let Some(entry) = entries.get(index as usize) else {
-        return &[];
+fn slot_key<'k>(source: &'k [u8], extra: &'k [u8], chains: &[Chain], slot: &Slot) -> &'k [u8] {
+    let start = if slot.chained {
+        chains.get(slot.at as usize).map_or(0, |chain| chain.start)
+    } else {
+        slot.at
     };
-    let start = entry.start as usize;
-    keys.get(start..start + usize::from(entry.length))
+    let start = start as usize;
+    let (text, start) = match start.checked_sub(source.len()) {
+        Some(start) => (extra, start),
+        None => (source, start),
+    };
+    text.get(start..start + usize::from(slot.length))
         .unwrap_or_default()
+}
+
+fn hash_slot(source: &[u8], extra: &[u8], chains: &[Chain], slot: &Slot) -> u64 {
+    hash_key(slot.kind, slot_key(source, extra, chains, slot))
 }
 
 /// The key of a network, its prefix length and its octets, and how long the key is.
@@ -316,13 +501,13 @@ const fn hash_byte(hash: u64, byte: u8) -> u64 {
 }
 
 /// The table takes its control byte from the top bits, where FNV-1a mixes least for short names.
-const fn finish(hash: u64) -> u64 {
-    let hash = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+const fn finish(kind: Kind, hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 32) ^ kind as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     hash ^ (hash >> 29)
 }
 
-fn hash_key(key: &[u8]) -> u64 {
-    finish(key.iter().rev().copied().fold(HASH_START, hash_byte))
+fn hash_key(kind: Kind, key: &[u8]) -> u64 {
+    finish(kind, key.iter().rev().copied().fold(HASH_START, hash_byte))
 }
 
 #[cfg(test)]
@@ -330,11 +515,7 @@ mod tests {
     use super::*;
     use crate::Authority;
 
-    fn visited(patterns: &[&str], host: &str) -> Vec<u32> {
-        let mut map = HostMap::default();
-        for (value, pattern) in patterns.iter().enumerate() {
-            assert!(map.insert(&Pattern::parse(pattern).unwrap(), value as u32));
-        }
+    fn visited(map: &HostMap, host: &str) -> Vec<u16> {
         let mut values = Vec::new();
         map.visit(
             &Authority::parse(host.as_bytes()).unwrap().host,
@@ -346,49 +527,75 @@ mod tests {
         values
     }
 
+    fn map(patterns: &[&str]) -> HostMap {
+        let mut map = HostMap::default();
+        for (value, pattern) in patterns.iter().enumerate() {
+            map.insert_text(pattern, u16::try_from(value).unwrap())
+                .unwrap();
+        }
+        map
+    }
+
     #[test]
     fn visits_from_the_most_specific_to_the_least() {
-        let patterns = [
+        let names = map(&[
             "*",
             "*.example.com",
             "a.b.example.com",
             "*.b.example.com",
             "*.com",
-            "*.b.example.com:80",
-        ];
-        assert_eq!(visited(&patterns, "a.b.example.com"), [2, 3, 5, 1, 4, 0]);
-        assert_eq!(visited(&patterns, "b.example.com"), [1, 4, 0]);
-        assert_eq!(visited(&patterns, "example.com"), [4, 0]);
-        assert_eq!(visited(&patterns, "evilexample.com"), [4, 0]);
-        assert_eq!(visited(&patterns, "com"), [0]);
-        let networks = [
+            "*.B.example.com.:80",
+        ]);
+        assert_eq!(visited(&names, "a.b.example.com"), [2, 3, 5, 1, 4, 0]);
+        assert_eq!(visited(&names, "b.example.com"), [1, 4, 0]);
+        assert_eq!(visited(&names, "example.com"), [4, 0]);
+        assert_eq!(visited(&names, "evilexample.com"), [4, 0]);
+        assert_eq!(visited(&names, "com"), [0]);
+        let networks = map(&[
             "10.0.0.0/8",
             "10.1.0.0/16",
             "10.1.2.3",
             "*",
             "[::1]",
             "::/0",
-        ];
+        ]);
         assert_eq!(visited(&networks, "0xa.1.2.3"), [2, 1, 0, 3]);
         assert_eq!(visited(&networks, "[::1]:80"), [4, 5, 3]);
     }
 
     #[test]
     fn a_chain_is_in_the_order_of_its_values() {
-        let mut map = HostMap::default();
-        let pattern = Pattern::parse("shop.example.com").unwrap();
-        for value in [5, 1, 9, 5, 0] {
-            assert!(map.insert(&pattern, value));
+        for pattern in ["shop.example.com", "*.example.com", "*", "10.0.0.0/8"] {
+            let mut map = HostMap::default();
+            for value in [5, 1, 9, 5, 0] {
+                map.insert_text(pattern, value).unwrap();
+            }
+            let host = if pattern == "10.0.0.0/8" {
+                "10.1.1.1"
+            } else {
+                "shop.example.com"
+            };
+            assert_eq!(visited(&map, host), [0, 1, 5, 9], "{pattern}");
+            assert_eq!(map.len(), 4);
         }
-        let mut values = Vec::new();
-        map.visit(
-            &Authority::parse(b"shop.example.com").unwrap().host,
-            |value, _| {
-                values.push(value);
-                ControlFlow::Continue(())
-            },
-        );
-        assert_eq!(values, [0, 1, 5, 9]);
-        assert_eq!(map.len(), 4);
+    }
+
+    #[test]
+    fn keys_in_the_source_and_apart_are_one() {
+        let source =
+            Arc::new(br#"["shop.example.com", "Shop.example.com.", "*.example.com"]"#.to_vec());
+        let text = std::str::from_utf8(&source).unwrap();
+        let mut map = HostMap::new(&source);
+        map.reserve(3);
+        for (value, pattern) in text.split('"').skip(1).step_by(2).enumerate() {
+            map.insert_text(pattern, u16::try_from(value).unwrap())
+                .unwrap();
+        }
+        assert_eq!(visited(&map, "shop.example.com"), [0, 1, 2]);
+        // Only what is not canonical in the source is held apart.
+        assert!(map.extra.is_empty());
+        map.insert_text("A.B", 7).unwrap();
+        assert_eq!(map.extra, b"a.b");
+        assert_eq!(visited(&map, "a.b"), [7]);
     }
 }

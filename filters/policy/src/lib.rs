@@ -31,12 +31,16 @@
     )
 )]
 
+mod candidates;
 mod component;
 mod conditions;
+mod connection;
+mod date;
 mod decision;
 mod direction;
 mod document;
 mod error;
+pub mod fields;
 mod host;
 mod host_map;
 mod mesh;
@@ -50,12 +54,15 @@ mod section;
 mod tags;
 mod vocabulary;
 
-pub use conditions::From;
+pub use candidates::{Candidate, Outcome};
+pub use conditions::{From, Unmet};
+pub use connection::ConnectionVerdict;
+pub use date::Date;
 pub use decision::{DryRun, Reason, Refusal, Verdict};
 pub use document::{Document, StringList};
 pub use error::ConfigError;
 pub use host::{Authority, Host, InvalidHost, Name};
-pub use host_map::HostMap;
+pub use host_map::{HostMap, InsertError};
 pub use mesh::{Gateway, Mesh};
 pub use pattern::{HostPattern, Pattern, PatternError};
 pub use policy::{Deny, Policy, Sni};

@@ -54,17 +54,7 @@ impl Mesh {
             egress_gateways: Vec::new(),
         };
         let Some(node) = node else { return Some(mesh) };
-        let fields = node.fields(
-            errors,
-            &[
-                "serviceDomain",
-                "trustDomains",
-                "cidrs",
-                "hosts",
-                "namespaces",
-                "gateways",
-            ],
-        )?;
+        let fields = node.fields(errors, crate::fields::MESH)?;
         if let Some(node) = fields.get("serviceDomain")
             && let Some(text) = node.string(errors)
         {
@@ -108,7 +98,7 @@ impl Mesh {
             mesh.namespaces = read_namespaces(errors, node);
         }
         if let Some(node) = fields.get("gateways")
-            && let Some(fields) = node.fields(errors, &["ingress", "egress"])
+            && let Some(fields) = node.fields(errors, crate::fields::GATEWAYS)
         {
             if let Some(node) = fields.get("ingress") {
                 node.each(errors, |errors, node| {
@@ -205,9 +195,9 @@ impl Mesh {
 impl Gateway {
     fn read(errors: &mut Errors, node: Node<'_>, ingress: bool) -> Option<Self> {
         let known: &[&str] = if ingress {
-            &["principal", "filtered"]
+            crate::fields::INGRESS_GATEWAY
         } else {
-            &["principal", "hosts"]
+            crate::fields::EGRESS_GATEWAY
         };
         let fields = node.fields(errors, known)?;
         let example = "write the gateway's identity, cluster.local/ns/NAMESPACE/sa/ACCOUNT";
@@ -267,16 +257,8 @@ pub(crate) fn read_networks(errors: &mut Errors, node: Node<'_>) -> Vec<IpNet> {
 }
 
 pub(crate) fn read_hosts(errors: &mut Errors, node: Node<'_>) -> HostMap {
-    let mut hosts = HostMap::default();
-    node.each_string(errors, |errors, path, text| match Pattern::parse(text) {
-        Ok(pattern) if hosts.insert(&pattern, 0) => {}
-        Ok(_) => errors.add(
-            path,
-            "is one host too many",
-            "keep fewer than 4 GiB of names in one list",
-        ),
-        Err(error) => errors.add(path, &error.message, &error.hint),
-    });
+    let mut hosts = errors.host_map();
+    errors.read_hosts(node, &mut hosts, 0);
     hosts
 }
 

@@ -65,7 +65,11 @@ impl Pattern {
                 "write the A-label form (xn--…); `meridian render` and `meridian check` convert it",
             ));
         }
-        if text.contains("://") {
+        if text
+            .split(':')
+            .nth(1)
+            .is_some_and(|rest| rest.starts_with("//"))
+        {
             return Err(PatternError::new(
                 text,
                 "is a URL",
@@ -150,11 +154,21 @@ pub(crate) fn parse_network(text: &str) -> Result<IpNet, PatternError> {
         return Err(PatternError::new(text, "is not a network", hint));
     };
     if network.trunc() != network {
-        return Err(PatternError::new(
-            text,
-            "has bits set behind its prefix",
-            &format!("write {} or the single address", network.trunc()),
-        ));
+        let message = "has bits set behind its prefix";
+        return Err(match network.trunc() {
+            IpNet::V4(network) => {
+                let hint = format!(
+                    "write {}/{} or the single address",
+                    network.addr(),
+                    network.prefix_len()
+                );
+                PatternError::new(text, message, &hint)
+            }
+            // To print an IPv6 address would cost a module two kilobytes.
+            IpNet::V6(_) => {
+                PatternError::new(text, message, "write zeros there, or the single address")
+            }
+        });
     }
     if let IpNet::V6(v6) = network
         && v6.addr().to_ipv4_mapped().is_some()

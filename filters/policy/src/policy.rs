@@ -1,5 +1,7 @@
 //! The whole policy, read from its document.
 
+use std::sync::Arc;
+
 use crate::component::Components;
 use crate::reader::{Errors, Fields, Node};
 use crate::{Action, ConfigError, Document, Mesh, Section, SniMode, Tags, Vantage};
@@ -39,20 +41,26 @@ pub struct Deny {
 }
 
 impl Policy {
-    /// Reads a policy in JSON, as the filters get it.
+    /// Reads a policy in JSON, as the filters get it. The text is kept: the names of hosts stay in it.
     ///
     /// # Errors
     /// Every error of the document, each with its place.
-    pub fn from_json(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
-        Self::from_document(&Document::from_json(json).map_err(|error| vec![error])?)
+    pub fn from_json(json: impl Into<Vec<u8>>) -> Result<Self, Vec<ConfigError>> {
+        let source = Arc::new(json.into());
+        let document = Document::from_json(&source).map_err(|error| vec![error])?;
+        Self::read_all(&document, Arc::clone(&source))
     }
 
     /// Reads a policy from its document.
     ///
     /// # Errors
     /// Every error of the document, each with its place.
-    pub fn from_document(document: &Document) -> Result<Self, Vec<ConfigError>> {
-        let mut errors = Errors::default();
+    pub fn from_document(document: &Document<'_>) -> Result<Self, Vec<ConfigError>> {
+        Self::read_all(document, Arc::default())
+    }
+
+    fn read_all(document: &Document<'_>, source: Arc<Vec<u8>>) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Errors::new(source);
         let policy = Self::read(&mut errors, Node::root(document));
         match errors.into_result(policy)? {
             Some(policy) => Ok(policy),
@@ -65,10 +73,7 @@ impl Policy {
     }
 
     fn read(errors: &mut Errors, root: Node<'_>) -> Option<Self> {
-        let fields = root.fields(
-            errors,
-            &["mesh", "components", "hosts", "sni", "deny", "tags"],
-        )?;
+        let fields = root.fields(errors, crate::fields::POLICY)?;
         let mesh = Mesh::read(errors, fields.get("mesh"));
         let components = Components::read(errors, fields.get("components"));
         let sections = read_sections(errors, fields);
@@ -85,6 +90,12 @@ impl Policy {
             deny,
             tags,
         })
+    }
+
+    /// True if a rule expires, so that a decision can depend on the day.
+    pub fn has_expiring_rules(&self) -> bool {
+        let mut rules = self.sections.iter().flat_map(|section| &section.rules);
+        rules.any(|rule| rule.expires.is_some())
     }
 
     /// The host rules of a vantage point.
@@ -104,7 +115,7 @@ fn read_sections(errors: &mut Errors, fields: Fields<'_>) -> [Section; 4] {
     let hosts = fields.get("hosts");
     let fields = hosts
         .as_ref()
-        .and_then(|node| node.fields(errors, &["ingress", "egress", "inbound", "outbound"]));
+        .and_then(|node| node.fields(errors, crate::fields::HOSTS));
     let mut section = |name, default| match fields.and_then(|fields| fields.get(name)) {
         Some(node) => Section::read(errors, node, default),
         None => Section::new(default),
@@ -123,7 +134,7 @@ fn read_sni(errors: &mut Errors, node: Option<Node<'_>>) -> Sni {
         status: 421,
     };
     if let Some(node) = node
-        && let Some(fields) = node.fields(errors, &["mismatch", "status"])
+        && let Some(fields) = node.fields(errors, crate::fields::SNI)
     {
         if let Some(node) = fields.get("mismatch")
             && let Some(mode) = node.word(errors)
@@ -132,7 +143,7 @@ fn read_sni(errors: &mut Errors, node: Option<Node<'_>>) -> Sni {
         }
         if let Some(status) = fields
             .get("status")
-            .and_then(|node| node.number(errors, 400, 599))
+            .and_then(|node| node.number(errors, crate::fields::STATUS.0, crate::fields::STATUS.1))
         {
             sni.status = status;
         }
@@ -146,11 +157,11 @@ fn read_deny(errors: &mut Errors, node: Option<Node<'_>>) -> Deny {
         body: "host not allowed\n".to_owned(),
     };
     if let Some(node) = node
-        && let Some(fields) = node.fields(errors, &["status", "body"])
+        && let Some(fields) = node.fields(errors, crate::fields::DENY)
     {
         if let Some(status) = fields
             .get("status")
-            .and_then(|node| node.number(errors, 400, 599))
+            .and_then(|node| node.number(errors, crate::fields::STATUS.0, crate::fields::STATUS.1))
         {
             deny.status = status;
         }

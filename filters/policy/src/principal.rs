@@ -112,6 +112,8 @@ mod tests {
             "spiffe://cluster.local/ns/shop/sa/",
             "spiffe:///ns/shop/sa/cart",
             "spiffe://cluster.local/ns/shop/sa/cart/x",
+            "spiffe://cluster.local/xx/shop/sa/cart",
+            "spiffe://cluster.local/ns/shop/xx/cart",
             "https://cluster.local/ns/shop/sa/cart",
         ] {
             assert_eq!(Principal::parse(uri), None, "{uri}");

@@ -14,6 +14,17 @@ pub(crate) struct Quoted<'t>(pub(crate) &'t str);
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
+        Escaped(self.0).fmt(f)?;
+        f.write_char('"')
+    }
+}
+
+/// The same without the quotes, for a name in a path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Escaped<'t>(pub(crate) &'t str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, char) in self.0.chars().enumerate() {
             match char {
                 _ if index == MAX_CHARS => {
@@ -29,7 +40,7 @@ impl fmt::Display for Quoted<'_> {
                 _ => f.write_char(char)?,
             }
         }
-        f.write_char('"')
+        Ok(())
     }
 }
 

@@ -1,18 +1,56 @@
 //! Reads a [`Document`] strictly: every error is located and collected, none stops the reading.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
-use crate::quoted::Quoted;
+use crate::host_map::InsertError;
+use crate::quoted::{Escaped, Quoted};
 use crate::vocabulary::Word;
-use crate::{ConfigError, Document};
+use crate::{ConfigError, Document, HostMap};
 
 /// The errors of a document so far.
-#[derive(Debug, Default)]
-pub(crate) struct Errors(Vec<ConfigError>);
+#[derive(Debug)]
+pub(crate) struct Errors {
+    errors: Vec<ConfigError>,
+    /// The text that the document was read from, for the maps of its hosts; empty if it was not
+    /// JSON.
+    source: Arc<Vec<u8>>,
+}
 
 impl Errors {
+    pub(crate) fn new(source: Arc<Vec<u8>>) -> Self {
+        Self {
+            errors: Vec::new(),
+            source,
+        }
+    }
+
+    /// A map for hosts of this document.
+    pub(crate) fn host_map(&self) -> HostMap {
+        HostMap::new(&self.source)
+    }
+
+    /// Adds the hosts of a list to a map, all under `value`.
+    pub(crate) fn read_hosts(&mut self, node: Node<'_>, hosts: &mut HostMap, value: u16) {
+        if let Document::Strings(list) = node.document {
+            hosts.reserve(list.len());
+        }
+        node.each_string(self, |errors, path, text| {
+            match hosts.insert_text(text, value) {
+                Ok(()) => {}
+                Err(InsertError::Pattern(error)) => errors.add(path, &error.message, &error.hint),
+                Err(InsertError::Full) => errors.add(
+                    path,
+                    "is one host too many",
+                    "keep fewer than 4 GiB of names in one section",
+                ),
+            }
+        });
+    }
+
     pub(crate) fn add(&mut self, path: &Path<'_>, message: &str, hint: &str) {
-        self.0.push(ConfigError {
+        self.errors.push(ConfigError {
             path: path.to_string(),
             message: message.to_owned(),
             hint: hint.to_owned(),
@@ -25,10 +63,10 @@ impl Errors {
     }
 
     pub(crate) fn into_result<T>(self, value: T) -> Result<T, Vec<ConfigError>> {
-        if self.0.is_empty() {
+        if self.errors.is_empty() {
             Ok(value)
         } else {
-            Err(self.0)
+            Err(self.errors)
         }
     }
 }
@@ -45,8 +83,8 @@ impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Root => Ok(()),
-            Self::Field(Self::Root, name) => f.write_str(name),
-            Self::Field(parent, name) => write!(f, "{parent}.{name}"),
+            Self::Field(Self::Root, name) => write!(f, "{}", Escaped(name)),
+            Self::Field(parent, name) => write!(f, "{parent}.{}", Escaped(name)),
             Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
         }
     }
@@ -55,12 +93,12 @@ impl fmt::Display for Path<'_> {
 /// A node with its place.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Node<'d> {
-    pub(crate) document: &'d Document,
+    pub(crate) document: &'d Document<'d>,
     pub(crate) path: Path<'d>,
 }
 
 impl<'d> Node<'d> {
-    pub(crate) fn root(document: &'d Document) -> Self {
+    pub(crate) fn root(document: &'d Document<'d>) -> Self {
         Self {
             document,
             path: Path::Root,
@@ -176,7 +214,7 @@ impl<'d> Node<'d> {
             }
             Document::Strings(list) => {
                 for (index, text) in list.iter().enumerate() {
-                    let document = Document::String(text.to_owned());
+                    let document = Document::String(Cow::Borrowed(text));
                     each(
                         errors,
                         Node {
@@ -214,7 +252,7 @@ impl<'d> Node<'d> {
 /// The fields of a mapping.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fields<'d> {
-    entries: &'d [(String, Document)],
+    entries: &'d [(String, Document<'d>)],
     path: &'d Path<'d>,
 }
 
@@ -228,6 +266,26 @@ impl<'d> Fields<'d> {
                 document,
                 path: Path::Field(self.path, name),
             })
+    }
+
+    /// The field of this name, which limits a rule. One that is written but says nothing is an
+    /// error: a template that left it empty must not make a rule hold for everything, or never.
+    pub(crate) fn condition(&self, errors: &mut Errors, name: &'static str) -> Option<Node<'d>> {
+        let node = self.get(name);
+        let is_empty = match node.map(|node| node.document) {
+            None => self.is_null(name),
+            Some(Document::Strings(list)) => list.is_empty(),
+            Some(Document::Mapping(entries)) => entries.is_empty(),
+            Some(_) => false,
+        };
+        if is_empty {
+            errors.add(
+                &Path::Field(self.path, name),
+                "says nothing",
+                "write what the rule is limited to, or leave the field out",
+            );
+        }
+        node
     }
 
     /// The field of this name; its absence is an error.

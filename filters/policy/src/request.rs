@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::Principal;
+use crate::{Date, Principal};
 
 /// The evidence of one request. A decision asks only for what it needs, each at most once, because
 /// inside a proxy every answer is a crossing of the sandbox.
@@ -11,11 +11,14 @@ pub trait Evidence {
     fn authority(&mut self) -> Vec<u8>;
     /// The client's address; `None` for a Unix socket.
     fn source(&mut self) -> Option<IpAddr>;
-    /// The address that the client dialled.
+    /// The address that the client dialled. For a connection that is not HTTP `None` too where that
+    /// is, or may be, the proxy's own: then it does not say where the connection is to go.
     fn destination(&mut self) -> Option<IpAddr>;
+    /// The port that the client dialled.
+    fn destination_port(&mut self) -> Option<u16>;
     /// The identity in the peer's certificate, where mutual TLS ends here.
     fn peer(&mut self) -> Option<Principal>;
-    /// The server name of a TLS connection that ends here.
+    /// The server name of a TLS connection: of one that ends here, or passes through.
     fn sni(&mut self) -> Option<Vec<u8>>;
     /// True if a TLS connection ends here.
     fn is_tls(&mut self) -> bool;
@@ -25,6 +28,8 @@ pub trait Evidence {
     fn tag(&mut self) -> Option<Vec<u8>>;
     /// True if the request carries `x-forwarded-for`.
     fn is_forwarded(&mut self) -> bool;
+    /// The day, in UTC.
+    fn today(&self) -> Option<Date>;
     /// The namespace of the workload that the proxy serves.
     fn namespace(&self) -> Option<&str>;
 }
@@ -38,6 +43,8 @@ pub struct Request<'r> {
     pub source: Option<IpAddr>,
     /// See [`Evidence::destination`].
     pub destination: Option<IpAddr>,
+    /// See [`Evidence::destination_port`].
+    pub destination_port: Option<u16>,
     /// See [`Evidence::peer`].
     pub peer: Option<Principal>,
     /// See [`Evidence::sni`].
@@ -50,6 +57,8 @@ pub struct Request<'r> {
     pub tag: Option<&'r [u8]>,
     /// See [`Evidence::is_forwarded`].
     pub forwarded: bool,
+    /// See [`Evidence::today`].
+    pub today: Option<Date>,
     /// See [`Evidence::namespace`].
     pub namespace: Option<&'r str>,
 }
@@ -74,6 +83,9 @@ impl Evidence for Request<'_> {
     fn destination(&mut self) -> Option<IpAddr> {
         self.destination
     }
+    fn destination_port(&mut self) -> Option<u16> {
+        self.destination_port
+    }
     fn peer(&mut self) -> Option<Principal> {
         self.peer.clone()
     }
@@ -91,6 +103,9 @@ impl Evidence for Request<'_> {
     }
     fn is_forwarded(&mut self) -> bool {
         self.forwarded
+    }
+    fn today(&self) -> Option<Date> {
+        self.today
     }
     fn namespace(&self) -> Option<&str> {
         self.namespace

@@ -2,14 +2,17 @@
 
 use crate::mesh::read_hosts;
 use crate::reader::{Errors, Fields, Node};
-use crate::{Action, Direction, From, HostMap, Mode, Pattern};
+use crate::{Action, Date, Direction, Document, From, HostMap, Mode};
 
 /// The most rules in a section: each has counters of its own, which Envoy never frees. A rule
 /// holds any number of hosts.
 pub const MAX_RULES: usize = 10_000;
 
+/// The longest name of a rule.
+pub const MAX_RULE_NAME: usize = 63;
+
 /// Rule names that stand in metrics for decisions without a rule.
-pub(crate) const RESERVED_NAMES: [&str; 3] = ["default", "invalid-host", "sni-mismatch"];
+pub const RESERVED_NAMES: [&str; 3] = ["default", "invalid-host", "sni-mismatch"];
 
 /// The rules of one vantage point, compiled.
 #[derive(Debug, Clone)]
@@ -41,13 +44,15 @@ pub struct Rule {
     pub directions: Vec<Direction>,
     /// True if it is only counted, never carried out.
     pub dry_run: bool,
+    /// The last day on which it takes part.
+    pub expires: Option<Date>,
 }
 
 /// The order of two rules that name the same host: deny before allow, then as in the document.
-fn rank(action: Action, index: usize) -> u32 {
-    let allow = u32::from(action == Action::Allow);
-    // MAX_RULES is far below 2³¹.
-    allow << 31 | u32::try_from(index).unwrap_or(u32::MAX >> 1)
+fn rank(action: Action, index: usize) -> u16 {
+    let allow = u16::from(action == Action::Allow);
+    // MAX_RULES is below 2¹⁵.
+    allow << 15 | u16::try_from(index).unwrap_or(u16::MAX >> 1)
 }
 
 impl Section {
@@ -63,7 +68,8 @@ impl Section {
 
     pub(crate) fn read(errors: &mut Errors, node: Node<'_>, default: Action) -> Self {
         let mut section = Self::new(default);
-        let Some(fields) = node.fields(errors, &["default", "mode", "rules"]) else {
+        section.hosts = errors.host_map();
+        let Some(fields) = node.fields(errors, crate::fields::SECTION) else {
             return section;
         };
         if let Some(action) = fields
@@ -112,27 +118,15 @@ impl Section {
     }
 
     /// The rule of a value of `hosts`.
-    pub(crate) fn rule(&self, rank: u32) -> Option<(usize, &Rule)> {
-        let index = (rank & (u32::MAX >> 1)) as usize;
+    pub(crate) fn rule(&self, rank: u16) -> Option<(usize, &Rule)> {
+        let index = usize::from(rank & (u16::MAX >> 1));
         self.rules.get(index).map(|rule| (index, rule))
     }
 
     /// The rule's own part; its hosts go into the section's map. `None` when anything is wrong
     /// with it, which an error then says.
     fn read_rule(&mut self, errors: &mut Errors, node: Node<'_>) -> Option<Rule> {
-        let fields = node.fields(
-            errors,
-            &[
-                "name",
-                "hosts",
-                "action",
-                "ports",
-                "from",
-                "notHosts",
-                "directions",
-                "dryRun",
-            ],
-        )?;
+        let fields = node.fields(errors, crate::fields::RULE)?;
         let name = read_name(errors, fields);
         let action = fields
             .require(errors, "action", "write `action: allow` or `action: deny`")
@@ -143,20 +137,8 @@ impl Section {
             "hosts",
             "list the hosts, such as [shop.example.com, \"*.example.org\"]",
         ) {
-            let mut count = 0usize;
-            node.each_string(errors, |errors, path, text| {
-                count += 1;
-                match Pattern::parse(text) {
-                    Ok(pattern) if self.hosts.insert(&pattern, value) => {}
-                    Ok(_) => errors.add(
-                        path,
-                        "is one host too many",
-                        "keep fewer than 4 GiB of names in one section",
-                    ),
-                    Err(error) => errors.add(path, &error.message, &error.hint),
-                }
-            });
-            if count == 0 && matches!(node.document, crate::Document::Strings(_)) {
+            errors.read_hosts(node, &mut self.hosts, value);
+            if is_empty(node) {
                 errors.add(
                     &node.path,
                     "is empty",
@@ -165,39 +147,35 @@ impl Section {
             }
         }
         let mut ports = Vec::new();
-        if let Some(node) = fields.get("ports") {
+        if let Some(node) = fields.condition(errors, "ports") {
             node.each(errors, |errors, node| {
                 ports.extend(node.number(errors, 1, u16::MAX))
             });
-            // An empty condition would hold for everything, which is not what an empty list says.
-            if matches!(node.document, crate::Document::Strings(list) if list.is_empty()) {
-                errors.add(
-                    &node.path,
-                    "is empty",
-                    "list the ports, or leave the field out for all",
-                );
-            }
         }
         let mut directions = Vec::new();
-        if let Some(node) = fields.get("directions") {
+        if let Some(node) = fields.condition(errors, "directions") {
             node.each(errors, |errors, node| {
                 directions.extend(node.word::<Direction>(errors));
             });
-            if matches!(node.document, crate::Document::Strings(list) if list.is_empty()) {
-                errors.add(
-                    &node.path,
-                    "is empty",
-                    "list the directions, or leave the field out for all",
-                );
-            }
         }
-        let from = fields.get("from").map(|node| From::read(errors, node));
+        let from = fields
+            .condition(errors, "from")
+            .map(|node| From::read(errors, node));
         let not_hosts = fields
-            .get("notHosts")
+            .condition(errors, "notHosts")
             .map_or_else(HostMap::default, |node| read_hosts(errors, node));
         let dry_run = fields
             .get("dryRun")
             .map_or(Some(false), |node| node.boolean(errors));
+        let expires = fields.condition(errors, "expires").and_then(|node| {
+            let text = node.string(errors)?;
+            let date = Date::parse(text);
+            if date.is_none() {
+                let hint = "write the last day on which the rule is to match, as in 2027-03-31";
+                errors.add_quoted(&node.path, text, "is not a day", hint);
+            }
+            date
+        });
         Some(Rule {
             name: name?,
             action: action?,
@@ -206,8 +184,13 @@ impl Section {
             not_hosts,
             directions,
             dry_run: dry_run?,
+            expires,
         })
     }
+}
+
+fn is_empty(node: Node<'_>) -> bool {
+    matches!(node.document, Document::Strings(list) if list.is_empty())
 }
 
 fn read_action(errors: &mut Errors, node: Node<'_>) -> Option<Action> {
@@ -218,7 +201,7 @@ fn read_name(errors: &mut Errors, fields: Fields<'_>) -> Option<Box<str>> {
     let hint = "write a name of a-z, 0-9 and -, at most 63; it is the rule's label in metrics";
     let node = fields.require(errors, "name", hint)?;
     let text = node.string(errors)?;
-    let is_name = (1..=63).contains(&text.len())
+    let is_name = (1..=MAX_RULE_NAME).contains(&text.len())
         && text
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');

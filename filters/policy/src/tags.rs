@@ -49,9 +49,8 @@ impl Default for Tags {
 impl Tags {
     pub(crate) fn read(errors: &mut Errors, node: Option<Node<'_>>) -> Self {
         let mut tags = Self::default();
-        let known = ["directionHeader", "componentHeader", "evidenceHeader"];
         let Some(node) = node else { return tags };
-        let Some(fields) = node.fields(errors, &known) else {
+        let Some(fields) = node.fields(errors, crate::fields::TAGS) else {
             return tags;
         };
         if fields.is_null("directionHeader") {
@@ -84,27 +83,41 @@ impl Tags {
     }
 }
 
+/// The longest header name.
+pub const MAX_NAME: usize = 64;
+
+/// Headers that Envoy writes itself.
+pub const ENVOY_S: [&str; 2] = ["x-envoy-", "x-forwarded-"];
+
 /// Headers that a tag would break the request with.
-const FORBIDDEN: [&str; 8] = [
-    "host",
+pub const FORBIDDEN: [&str; 14] = [
+    "authorization",
     "connection",
     "content-length",
     "content-type",
+    "cookie",
+    "expect",
+    "grpc-timeout",
+    "host",
+    "keep-alive",
+    "proxy-connection",
     "te",
+    "trailer",
     "transfer-encoding",
     "upgrade",
-    "x-forwarded-for",
 ];
 
 fn read_header(errors: &mut Errors, fields: Fields<'_>, field: &'static str) -> Option<String> {
     let node = fields.get(field)?;
     let text = node.string(errors)?;
     let name = text.to_ascii_lowercase();
-    let is_name = !name.is_empty()
+    let is_name = name.len() <= MAX_NAME
+        && name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        && !FORBIDDEN.contains(&name.as_str());
+        && !FORBIDDEN.contains(&name.as_str())
+        && !ENVOY_S.iter().any(|prefix| name.starts_with(prefix));
     if !is_name {
         errors.add_quoted(
             &node.path,

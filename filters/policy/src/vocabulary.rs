@@ -101,6 +101,10 @@ words! {
         MeshHost = "mesh-host",
         /// The authority is a host outside.
         OutsideHost = "outside-host",
+        /// The server name of a TLS connection is a host inside.
+        MeshSni = "mesh-sni",
+        /// The server name of a TLS connection is a host outside.
+        OutsideSni = "outside-sni",
         /// The authority is not a host, and nothing else told.
         InvalidHost = "invalid-host",
     }
@@ -126,6 +130,8 @@ impl DirectionEvidence {
             Self::NoDestination => "the destination address is not known",
             Self::MeshHost => "the requested host is inside the mesh",
             Self::OutsideHost => "the requested host is outside the mesh",
+            Self::MeshSni => "the server name (SNI) is a host inside the mesh",
+            Self::OutsideSni => "the server name (SNI) is a host outside the mesh",
             Self::InvalidHost => "the requested host is invalid",
         }
     }

@@ -24,6 +24,9 @@ pub struct Proxy {
     pub access_log: AccessLog,
     /// Where its admin listens, or `None` if whoever runs it chooses that.
     pub admin: Option<Address>,
+    /// Its own addresses, by which the network filter knows whether a connection was opened to it
+    /// or through it; empty where they are not known beforehand.
+    pub addresses: Vec<IpAddr>,
     /// The local address of its connections to upstreams, or `None` for the kernel's choice.
     pub bind: Option<IpAddr>,
 }
@@ -34,6 +37,14 @@ impl Proxy {
         self.filters
             .iter()
             .map(|filters| filters.http_filter(vantage))
+            .collect()
+    }
+
+    /// The network filter for `vantage`, or nothing.
+    pub(super) fn network_filters(&self, vantage: Vantage) -> Vec<Value> {
+        self.filters
+            .iter()
+            .map(|filters| filters.network_filter(vantage))
             .collect()
     }
 }
@@ -50,6 +61,11 @@ pub fn bootstrap(proxy: &Proxy, listeners: &[Value], clusters: &[Value]) -> Valu
             "metadata": {"NAMESPACE": namespace},
         },
     });
+    if !proxy.addresses.is_empty() {
+        let addresses: Vec<String> = proxy.addresses.iter().map(IpAddr::to_string).collect();
+        // Istio's name for it, and its form.
+        bootstrap["node"]["metadata"]["INSTANCE_IPS"] = json!(addresses.join(","));
+    }
     if let Some(admin) = &proxy.admin {
         bootstrap["admin"] = json!({"address": admin.to_config()});
     }

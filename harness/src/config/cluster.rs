@@ -105,11 +105,74 @@ pub fn dynamic_forward_proxy_filter() -> Value {
         "typed_config": {
             "@type": type_url("extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig"),
             "dns_cache_config": dns_cache(),
+            "save_upstream_address": true,
         },
     })
 }
 
-/// The filter and the cluster share the cache by its name, and Envoy wants the settings equal.
+/// Networks that no host outside is in: this host, link-local addresses, and in them the metadata
+/// services of clouds.
+const NEVER_OUTSIDE: [&str; 5] = [
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "::1/128",
+    "fe80::/10",
+];
+
+/// The HTTP filter that refuses what a name resolved to, if that is not outside. It stands behind
+/// [`dynamic_forward_proxy_filter`]: the policy decides over names, and whoever owns an allowed name
+/// chooses its address.
+pub fn inside_filter(inside: &[String]) -> Value {
+    let networks = NEVER_OUTSIDE
+        .iter()
+        .copied()
+        .chain(inside.iter().map(String::as_str));
+    let permissions: Vec<Value> = networks
+        .filter_map(|network| network.split_once('/'))
+        .filter_map(|(address, prefix)| Some((address, prefix.parse::<u8>().ok()?)))
+        .map(|(address, prefix)| {
+            json!({"matcher": {
+                "name": "envoy.rbac.matchers.upstream_ip_port",
+                "typed_config": {
+                    "@type": type_url("extensions.rbac.matchers.upstream_ip_port.v3.UpstreamIpPortMatcher"),
+                    "upstream_ip": {"address_prefix": address, "prefix_len": prefix},
+                },
+            }})
+        })
+        .collect();
+    json!({
+        "name": "envoy.filters.http.rbac",
+        "typed_config": {
+            "@type": type_url("extensions.filters.http.rbac.v3.RBAC"),
+            "rules": {
+                "action": "DENY",
+                "policies": {"inside": {"permissions": permissions, "principals": [{"any": true}]}},
+            },
+        },
+    })
+}
+
+/// The network filter that resolves the server name of a TLS connection and sends it to `port`
+/// there, for an [`Upstream`] without endpoint. A policy filter has to come before it.
+pub fn sni_dynamic_forward_proxy_filter(port: u16) -> Value {
+    json!({
+        "name": "envoy.filters.network.sni_dynamic_forward_proxy",
+        "typed_config": {
+            "@type": type_url("extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig"),
+            "port_value": port,
+            "dns_cache_config": dns_cache(),
+        },
+    })
+}
+
+/// The filters and the cluster share the cache by its name, and Envoy wants the settings equal.
 fn dns_cache() -> Value {
-    json!({"name": "outside", "dns_lookup_family": "V4_PREFERRED"})
+    json!({
+        "name": "outside",
+        "dns_lookup_family": "V4_PREFERRED",
+        // Each host and port is an entry: enough for a caller who tries ports, and soon forgotten.
+        "max_hosts": 16384,
+        "host_ttl": "60s",
+    })
 }

@@ -10,9 +10,11 @@ use super::type_url;
 /// Where in the mesh a connection manager stands; it decides what Envoy believes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
-    /// A gateway: paths are made canonical, and the client's address is appended to
+    /// An ingress gateway: paths are made canonical, and the client's address is appended to
     /// `x-forwarded-for`.
-    Gateway,
+    Ingress,
+    /// An egress gateway: paths are made canonical, and what the mesh says of itself is left out.
+    Egress,
     /// A sidecar before its workload.
     Inbound,
     /// A sidecar behind its workload: a request passes as the workload wrote it.
@@ -47,10 +49,11 @@ impl Connections<'_> {
     /// The network filter, with the router as the last HTTP filter.
     pub fn to_config(&self) -> Value {
         let mut filters = self.filters.to_vec();
-        filters.push(json!({
-            "name": "envoy.filters.http.router",
-            "typed_config": {"@type": type_url("extensions.filters.http.router.v3.Router")},
-        }));
+        let mut router = json!({"@type": type_url("extensions.filters.http.router.v3.Router")});
+        if self.position == Position::Egress {
+            router["suppress_envoy_headers"] = json!(true);
+        }
+        filters.push(json!({"name": "envoy.filters.http.router", "typed_config": router}));
         let mut manager = json!({
             "@type": type_url("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
             "stat_prefix": self.name,
@@ -60,16 +63,15 @@ impl Connections<'_> {
                 "max_concurrent_streams": 100,
                 "initial_stream_window_size": 65536,
                 "initial_connection_window_size": 1_048_576,
-                "allow_connect": true,
             },
             "request_headers_timeout": "10s",
             "stream_idle_timeout": "300s",
-            "upgrade_configs": [{"upgrade_type": "websocket"}, {"upgrade_type": "CONNECT"}],
+            "upgrade_configs": [{"upgrade_type": "websocket"}],
         });
         self.position.apply(&mut manager);
         manager["access_log"] = json!([self.access_log_config()]);
         manager["http_filters"] = json!(filters);
-        manager["route_config"] = route_config(self.name, self.routes);
+        manager["route_config"] = route_config(self.name, self.routes, self.position);
         json!({
             "name": "envoy.filters.network.http_connection_manager",
             "typed_config": manager,
@@ -82,11 +84,13 @@ impl Connections<'_> {
             "listener": self.name,
             "method": "%REQ(:METHOD)%",
             "authority": "%REQ(:AUTHORITY)%",
-            "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+            "path": "%REQ(:PATH)%",
             "protocol": "%PROTOCOL%",
             "status": "%RESPONSE_CODE%",
             // For a refusal the filter's reason, with the rule: `meridian_deny{RULE}`.
             "details": "%RESPONSE_CODE_DETAILS%",
+            // What a rule or section in dry run would have done: `deny{RULE}`.
+            "dry_run": "%FILTER_STATE(wasm.meridian_dry_run:PLAIN)%",
             "flags": "%RESPONSE_FLAGS%",
             "duration_ms": "%DURATION%",
             "source": "%DOWNSTREAM_REMOTE_ADDRESS%",
@@ -96,15 +100,22 @@ impl Connections<'_> {
             "upstream": "%UPSTREAM_HOST%",
             "request_id": "%REQ(X-REQUEST-ID)%",
         }});
-        match self.access_log {
-            AccessLog::Stdout => json!({
+        self.access_log.to_config(&format)
+    }
+}
+
+impl AccessLog {
+    /// Envoy's `AccessLog` that writes `format`, a `SubstitutionFormatString`.
+    pub(super) fn to_config(&self, format: &Value) -> Value {
+        match self {
+            Self::Stdout => json!({
                 "name": "envoy.access_loggers.stdout",
                 "typed_config": {
                     "@type": type_url("extensions.access_loggers.stream.v3.StdoutAccessLog"),
                     "log_format": format,
                 },
             }),
-            AccessLog::File(path) => json!({
+            Self::File(path) => json!({
                 "name": "envoy.access_loggers.file",
                 "typed_config": {
                     "@type": type_url("extensions.access_loggers.file.v3.FileAccessLog"),
@@ -117,7 +128,18 @@ impl Connections<'_> {
 }
 
 impl Position {
+    /// True if CONNECT passes: from the mesh to the outside. Towards a workload it would be a tunnel
+    /// to it in which no filter sees a request.
+    pub(super) fn takes_connect(self) -> bool {
+        matches!(self, Self::Egress | Self::Outbound)
+    }
+
     fn apply(self, manager: &mut Value) {
+        if self.takes_connect() {
+            manager["http2_protocol_options"]["allow_connect"] = json!(true);
+            manager["upgrade_configs"] =
+                json!([{"upgrade_type": "websocket"}, {"upgrade_type": "CONNECT"}]);
+        }
         if self != Self::Outbound {
             // Many frameworks read `X_Traffic_Direction` and `X-Traffic-Direction` as one.
             manager["common_http_protocol_options"]["headers_with_underscores_action"] =
@@ -125,9 +147,12 @@ impl Position {
             manager["normalize_path"] = json!(true);
         }
         match self {
-            Self::Gateway => {
+            Self::Ingress | Self::Egress => {
                 manager["use_remote_address"] = json!(true);
                 manager["merge_slashes"] = json!(true);
+                if self == Self::Egress {
+                    manager["skip_xff_append"] = json!(true);
+                }
             }
             Self::Inbound => {
                 // The source that a policy sees is the connection's. Envoy takes it from

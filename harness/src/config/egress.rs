@@ -3,9 +3,10 @@
 use meridian_policy::Vantage;
 use serde_json::Value;
 
-use super::cluster::dynamic_forward_proxy_filter;
+use super::cluster::{dynamic_forward_proxy_filter, inside_filter};
 use super::connections::{Connections, Position};
 use super::listener::{Listener, PeerAuthentication, TrafficDirection, mesh};
+use super::passthrough::Passthrough;
 use super::routes::{Route, upstreams};
 use super::{Address, Proxy, bootstrap};
 
@@ -18,19 +19,27 @@ pub struct Egress {
     pub authentication: PeerAuthentication,
     /// Its virtual hosts, outside.
     pub routes: Vec<Route>,
+    /// The networks of the mesh: no name leads there from here.
+    pub inside: Vec<String>,
+    /// What passes through it unread.
+    pub passthrough: Passthrough,
 }
 
 impl Egress {
     /// The bootstrap.
     pub fn to_config(&self, proxy: &Proxy) -> Value {
-        let upstreams = upstreams(&self.routes);
         let mut filters = proxy.http_filters(Vantage::Egress);
-        if upstreams.iter().any(|upstream| upstream.endpoint.is_none()) {
+        if self
+            .routes
+            .iter()
+            .any(|route| route.upstream.endpoint.is_none())
+        {
             filters.push(dynamic_forward_proxy_filter());
+            filters.push(inside_filter(&self.inside));
         }
         let connections = Connections {
             name: "egress",
-            position: Position::Gateway,
+            position: Position::Egress,
             access_log: &proxy.access_log,
             filters: &filters,
             routes: &self.routes,
@@ -43,10 +52,12 @@ impl Egress {
             filter_chains: mesh(&proxy.identity, self.authentication, &connections),
         }
         .to_config();
-        let clusters: Vec<Value> = upstreams
+        let passthrough = self.passthrough.to_config(proxy, Vantage::Egress);
+        let routes = self.routes.iter().chain(&self.passthrough.routes);
+        let clusters: Vec<Value> = upstreams(routes)
             .into_iter()
             .map(|upstream| upstream.to_config(&proxy.identity))
             .collect();
-        bootstrap(proxy, &[listener], &clusters)
+        bootstrap(proxy, &[listener, passthrough], &clusters)
     }
 }

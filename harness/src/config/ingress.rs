@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::connections::{Connections, Position};
 use super::listener::{Listener, TrafficDirection, plaintext, terminated};
+use super::passthrough::Passthrough;
 use super::routes::{Route, upstreams};
 use super::tls::{self, ClientCertificate, Credentials};
 use super::{Address, Proxy, bootstrap};
@@ -20,6 +21,8 @@ pub struct Ingress {
     pub public: Credentials,
     /// Its virtual hosts.
     pub routes: Vec<Route>,
+    /// What passes through it unread.
+    pub passthrough: Passthrough,
 }
 
 impl Ingress {
@@ -32,7 +35,7 @@ impl Ingress {
         let connections = |name| {
             Connections {
                 name,
-                position: Position::Gateway,
+                position: Position::Ingress,
                 access_log: &proxy.access_log,
                 filters: &filters,
                 routes: &self.routes,
@@ -59,8 +62,9 @@ impl Ingress {
                 filter_chains: vec![terminated(tls, &connections("https"))],
             }
             .to_config(),
+            self.passthrough.to_config(proxy, Vantage::Ingress),
         ];
-        let clusters: Vec<Value> = upstreams(&self.routes)
+        let clusters: Vec<Value> = upstreams(self.routes.iter().chain(&self.passthrough.routes))
             .into_iter()
             .map(|upstream| upstream.to_config(&proxy.identity))
             .collect();

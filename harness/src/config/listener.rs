@@ -33,13 +33,14 @@ pub struct Listener<'a> {
     pub addresses: &'a [Address],
     /// The direction that filters read as `xds.listener_direction`.
     pub direction: TrafficDirection,
-    /// Its filter chains, from [`plaintext`] or [`mesh`] or with a transport socket from
+    /// Its filter chains, from [`plaintext`] or [`mesh`], by what TLS says, or with a transport socket from
     /// [`tls::downstream`].
     pub filter_chains: Vec<Value>,
 }
 
 impl Listener<'_> {
-    /// Envoy's `Listener`. The TLS inspector is there if a filter chain takes TLS.
+    /// Envoy's `Listener`. The TLS inspector is there if a filter chain takes TLS or is
+    /// chosen by it.
     pub fn to_config(&self) -> Value {
         let mut addresses = self.addresses.iter().map(Address::to_config);
         let mut listener = json!({
@@ -60,8 +61,7 @@ impl Listener<'_> {
         // Filters read the SNI that the inspector found; Envoy does not take it from the connection
         // that it terminates, and without it no mismatch with the authority would be seen.
         let inspects = |chain: &Value| {
-            !chain["filter_chain_match"]["transport_protocol"].is_null()
-                || !chain["transport_socket"].is_null()
+            !chain["filter_chain_match"].is_null() || !chain["transport_socket"].is_null()
         };
         if self.filter_chains.iter().any(inspects) {
             listener["listener_filters"] = json!([{

@@ -13,6 +13,7 @@ pub mod connections;
 pub mod egress;
 pub mod ingress;
 pub mod listener;
+pub mod passthrough;
 pub mod routes;
 pub mod sidecar;
 pub mod stats;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::cluster::Upstream;
+use super::connections::Position;
 
 /// A virtual host.
 #[derive(Debug, Clone)]
@@ -29,18 +30,35 @@ impl Route {
 /// Envoy's `RouteConfiguration`.
 ///
 /// Names match with and without a trailing dot, as for the filters; Envoy itself ignores case.
-/// CONNECT is forwarded as it came: Envoy opens no tunnel of its own.
-pub fn route_config(name: &str, routes: &[Route]) -> Value {
-    let virtual_hosts: Vec<Value> = routes.iter().map(virtual_host).collect();
-    json!({
+/// CONNECT, where it passes, is forwarded as it came: Envoy opens no tunnel of its own.
+pub fn route_config(name: &str, routes: &[Route], position: Position) -> Value {
+    let virtual_hosts: Vec<Value> = routes
+        .iter()
+        .map(|route| virtual_host(route, position.takes_connect()))
+        .collect();
+    let mut config = json!({
         "name": name,
         "virtual_hosts": virtual_hosts,
         "ignore_port_in_host_matching": true,
         "validate_clusters": true,
-    })
+    });
+    if position == Position::Egress {
+        config["request_headers_to_remove"] = json!(MESH_HEADERS);
+    }
+    config
 }
 
-fn virtual_host(route: &Route) -> Value {
+/// What proxies of the mesh say of it, which is nobody's business outside.
+const MESH_HEADERS: [&str; 6] = [
+    "x-forwarded-for",
+    "x-forwarded-client-cert",
+    "x-envoy-external-address",
+    "x-envoy-decorator-operation",
+    "x-envoy-peer-metadata",
+    "x-envoy-peer-metadata-id",
+];
+
+fn virtual_host(route: &Route, takes_connect: bool) -> Value {
     let domains: Vec<String> = route
         .domains
         .iter()
@@ -50,14 +68,12 @@ fn virtual_host(route: &Route) -> Value {
         })
         .collect();
     let cluster = &route.upstream.cluster;
-    json!({
-        "name": route.name,
-        "domains": domains,
-        "routes": [
-            {"match": {"connect_matcher": {}}, "route": {"cluster": cluster}},
-            {"match": {"prefix": "/"}, "route": {"cluster": cluster}},
-        ],
-    })
+    let mut routes = vec![json!({"match": {"prefix": "/"}, "route": {"cluster": cluster}})];
+    if takes_connect {
+        let connect = json!({"match": {"connect_matcher": {}}, "route": {"cluster": cluster}});
+        routes.insert(0, connect);
+    }
+    json!({"name": route.name, "domains": domains, "routes": routes})
 }
 
 /// The distinct upstreams of `routes`, in their order.

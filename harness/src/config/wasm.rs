@@ -1,6 +1,6 @@
-//! The policy filters as Envoy's HTTP wasm filter.
+//! The policy filters as Envoy's wasm filters, for HTTP and for connections.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use meridian_policy::Vantage;
 use serde_json::{Value, json};
@@ -35,30 +35,37 @@ impl Filters {
     /// never let through unseen. Each vantage has a VM of its own, because plugins that share a VM
     /// die together.
     pub fn http_filter(&self, vantage: Vantage) -> Value {
-        http_filter(&self.modules.join(module(vantage)), vantage, &self.policy)
+        let message = "extensions.filters.http.wasm.v3.Wasm";
+        self.filter(message, vantage, vantage.as_str())
     }
-}
 
-fn http_filter(module: &Path, vantage: Vantage, policy: &str) -> Value {
-    let root_id = vantage.as_str();
-    json!({
-        "name": FILTER_NAME,
-        "typed_config": {
-            "@type": type_url("extensions.filters.http.wasm.v3.Wasm"),
-            "config": {
-                "name": FILTER_NAME,
-                "root_id": root_id,
-                "failure_policy": "FAIL_RELOAD",
-                "vm_config": {
-                    "vm_id": format!("{FILTER_NAME}.{root_id}"),
-                    "runtime": "envoy.wasm.runtime.v8",
-                    "code": {"local": {"filename": module}},
-                },
-                "configuration": {
-                    "@type": "type.googleapis.com/google.protobuf.StringValue",
-                    "value": policy,
+    /// The network filter for `vantage`, a gateway's: it decides over connections that pass unread,
+    /// before whatever stands behind it knows of them. A module that fails closes them.
+    pub fn network_filter(&self, vantage: Vantage) -> Value {
+        let message = "extensions.filters.network.wasm.v3.Wasm";
+        self.filter(message, vantage, &format!("{vantage}.tcp"))
+    }
+
+    fn filter(&self, message: &str, vantage: Vantage, root_id: &str) -> Value {
+        json!({
+            "name": FILTER_NAME,
+            "typed_config": {
+                "@type": type_url(message),
+                "config": {
+                    "name": FILTER_NAME,
+                    "root_id": root_id,
+                    "failure_policy": "FAIL_RELOAD",
+                    "vm_config": {
+                        "vm_id": format!("{FILTER_NAME}.{root_id}"),
+                        "runtime": "envoy.wasm.runtime.v8",
+                        "code": {"local": {"filename": self.modules.join(module(vantage))}},
+                    },
+                    "configuration": {
+                        "@type": "type.googleapis.com/google.protobuf.StringValue",
+                        "value": self.policy,
+                    },
                 },
             },
-        },
-    })
+        })
+    }
 }

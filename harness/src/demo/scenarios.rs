@@ -38,6 +38,9 @@ pub(super) struct Hop {
     pub(super) vantage: Vantage,
     source: IpAddr,
     peer: Option<Principal>,
+    /// True if it decides over the connection alone.
+    pub(super) passthrough: bool,
+    destination_port: Option<u16>,
     sni: Option<String>,
     cluster: Option<String>,
     forwarded: bool,
@@ -50,6 +53,7 @@ impl Hop {
         Request {
             authority: scenario.authority.as_bytes(),
             source: Some(self.source),
+            destination_port: self.destination_port,
             peer: self.peer.clone(),
             sni: self.sni.as_deref().map(str::as_bytes),
             tls: self.sni.is_some() || self.peer.is_some(),
@@ -128,6 +132,11 @@ pub(super) fn all(topology: &Topology) -> anyhow::Result<Vec<Scenario>> {
             "… a host outside that no rule names",
             "mirror.partner.example",
         ),
+        way.passthrough(
+            "an application speaks TLS to an allowed host outside",
+            "api.partner.example",
+        )?,
+        way.passthrough("… to a host outside that a rule denies", "tracker.example")?,
     ];
     scenarios.extend(way.nginx("an outside client asks NGINX for a system component"));
     scenarios.extend(
@@ -138,6 +147,11 @@ pub(super) fn all(topology: &Topology) -> anyhow::Result<Vec<Scenario>> {
 }
 
 impl Scenario {
+    /// True if a filter decides over the connection, so that a refusal is an end without an answer.
+    pub(super) fn is_passthrough(&self) -> bool {
+        self.hops.iter().any(|hop| hop.passthrough)
+    }
+
     /// The client claims a direction, in two headers of different case.
     fn forge(mut self, tag: &'static str) -> Self {
         self.call = self
@@ -257,6 +271,30 @@ impl Ways<'_> {
         }
     }
 
+    /// TLS from end to end: the gateway passes it on, or closes it, by the server name.
+    fn passthrough(&self, title: &str, host: &str) -> anyhow::Result<Scenario> {
+        let tls = Tls::new(&self.topology.certificates, Some(host), None)?;
+        let call = Call::new(self.topology.egress.tls_passthrough.v4, host)
+            .from(SHOP.address)
+            .tls(tls);
+        let egress = self.topology.egress.envoy.name();
+        let mut gateway = hop(egress, Vantage::Egress, SHOP.address.into(), None);
+        gateway.passthrough = true;
+        gateway.destination_port = Some(self.topology.egress.tls_passthrough.v4.port());
+        gateway.sni = Some(host.to_owned());
+        Ok(Scenario {
+            title: title.to_owned(),
+            client: SHOP.name.to_owned(),
+            call,
+            raw: None,
+            authority: host.to_owned(),
+            forged_tag: None,
+            hops: vec![gateway],
+            destination: host.to_owned(),
+            via: None,
+        })
+    }
+
     fn nginx(&self, title: &str) -> Option<Scenario> {
         let nginx = self.topology.nginx.as_ref()?;
         let authority = "console.system.example.com";
@@ -305,6 +343,8 @@ fn hop(envoy: &str, vantage: Vantage, source: IpAddr, peer: Option<Principal>) -
         vantage,
         source,
         peer,
+        passthrough: false,
+        destination_port: None,
         sni: None,
         cluster: None,
         forwarded: false,

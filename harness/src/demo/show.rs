@@ -67,7 +67,10 @@ pub(super) fn outcome(number: usize, policy: &Policy, outcome: &Outcome<'_>) -> 
         };
         line(&mut text, "arrived", &tags);
     }
-    line(&mut text, "status", &outcome.reply.status.to_string());
+    match &outcome.reply {
+        Some(reply) => line(&mut text, "status", &reply.status.to_string()),
+        None => line(&mut text, "closed", "without an answer"),
+    }
     for difference in &outcome.differences {
         line(&mut text, "WRONG", difference);
     }
@@ -84,7 +87,13 @@ fn decision(policy: &Policy, hop: &Hop, verdict: &Verdict) -> String {
     let rule = verdict.reason.label(policy.section(hop.vantage));
     format!(
         "{:<5} by {rule:<13} {:<11} ({}), {}",
-        verdict.decision, verdict.direction, verdict.evidence, verdict.component
+        verdict.decision,
+        verdict.direction,
+        verdict.evidence,
+        match hop.passthrough {
+            true => "TLS passthrough",
+            false => verdict.component.as_str(),
+        }
     )
 }
 
@@ -102,6 +111,12 @@ pub(super) fn outcome_json(policy: &Policy, outcome: &Outcome<'_>) -> Value {
             .to_json();
             explanation["envoy"] = json!(hop.envoy);
             explanation["reporter"] = json!(hop.vantage.as_str());
+            explanation["passthrough"] = json!(hop.passthrough);
+            if hop.passthrough {
+                // Neither is there for a connection.
+                explanation["component_type"] = Value::Null;
+                explanation["status"] = Value::Null;
+            }
             explanation
         })
         .collect();
@@ -114,7 +129,7 @@ pub(super) fn outcome_json(policy: &Policy, outcome: &Outcome<'_>) -> Value {
         "hops": hops,
         "allowed": outcome.verdicts.iter().all(|(_, verdict)| verdict.decision == Action::Allow),
         "arrival": outcome.arrival,
-        "status": outcome.reply.status,
+        "status": outcome.reply.as_ref().map(|reply| reply.status),
         "differences": outcome.differences,
     })
 }

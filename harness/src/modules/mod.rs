@@ -33,20 +33,20 @@ struct Recipe {
 const RECIPES: [Recipe; 3] = [
     Recipe {
         name: "ingress",
-        exports: HTTP_REQUEST_EXPORTS,
+        exports: EXPORTS,
     },
     Recipe {
         name: "egress",
-        exports: HTTP_REQUEST_EXPORTS,
+        exports: EXPORTS,
     },
     Recipe {
         name: "sidecar",
-        exports: HTTP_REQUEST_EXPORTS,
+        exports: EXPORTS,
     },
 ];
 
-/// What a filter needs that decides at the request's headers.
-const HTTP_REQUEST_EXPORTS: &[&str] = &[
+/// What a filter needs that decides at the request's headers, or before a connection is passed on.
+const EXPORTS: &[&str] = &[
     // The host's side of the ABI: without these it refuses the module.
     "memory",
     "proxy_abi_version_0_2_1",
@@ -60,6 +60,13 @@ const HTTP_REQUEST_EXPORTS: &[&str] = &[
     "proxy_on_vm_start",
     "proxy_on_configure",
     "proxy_on_request_headers",
+    // Only for requests that have any: a client's tags are taken out of them.
+    "proxy_on_request_trailers",
+    // Only for policies with a rule that expires: the day is read.
+    "proxy_on_tick",
+    // Of a network filter alone. The sidecar's module has it too: a network filter whose module
+    // lacks it would let everything pass, and this one refuses.
+    "proxy_on_new_connection",
     // The SDK frees a request's context only here.
     "proxy_on_delete",
 ];
@@ -67,8 +74,10 @@ const HTTP_REQUEST_EXPORTS: &[&str] = &[
 /// The host calls that the filters make, in `meridian-plugin`'s `host.rs` and in the SDK's logger.
 /// A filter that starts to make another must have it added here.
 const HOST_CALLS: &[&str] = &[
+    "proxy_close_stream",
     "proxy_define_metric",
     "proxy_get_buffer_bytes",
+    "proxy_get_current_time_nanoseconds",
     "proxy_get_header_map_value",
     "proxy_get_property",
     "proxy_increment_metric",
@@ -76,6 +85,8 @@ const HOST_CALLS: &[&str] = &[
     "proxy_remove_header_map_value",
     "proxy_replace_header_map_value",
     "proxy_send_local_response",
+    "proxy_set_property",
+    "proxy_set_tick_period_milliseconds",
 ];
 
 /// The three modules.

@@ -14,7 +14,8 @@ const HOST: &str = "env";
 ///
 /// The SDK's tables of callbacks hold every default method, and with them host calls that no
 /// filter makes. A function that makes one traps instead: the module cannot even ask the host for
-/// an outgoing call or for shared data.
+/// an outgoing call or for shared data. So do the SDK's wrappers of the calls in `calls`, which
+/// the filters make themselves; they are known by the names in `compiled`.
 ///
 /// # Errors
 /// If it is not a valid module, lacks a function to keep, or imports from elsewhere than `env`.
@@ -37,6 +38,7 @@ pub fn strip(compiled: &[u8], keep: &[&str], calls: &[&str]) -> anyhow::Result<V
     }
     check_exports(&module, keep)?;
     trap_at_other_calls(&mut module, calls);
+    trap_in_wrappers(&mut module);
     let custom: Vec<_> = module.customs.iter().map(|(id, _)| id).collect();
     for section in custom {
         module.customs.delete(section);
@@ -87,13 +89,48 @@ fn trap_at_other_calls(module: &mut Module, calls: &[&str]) {
         .map(|(id, _)| id)
         .collect();
     for caller in callers {
-        let function = module.funcs.get_mut(caller).kind.unwrap_local_mut();
-        let body = function.entry_block();
-        let body = function.block_mut(body);
-        body.instrs.clear();
-        body.instrs
-            .push((Unreachable {}.into(), InstrLocId::default()));
+        trap(module, caller);
     }
+}
+
+/// Replaces the bodies of the methods that the SDK's traits have for filters to call.
+fn trap_in_wrappers(module: &mut Module) {
+    let wrappers: Vec<FunctionId> = module
+        .funcs
+        .iter_local()
+        .map(|(id, _)| id)
+        .filter(|id| is_wrapper(module.funcs.get(*id).name.as_deref().unwrap_or_default()))
+        .collect();
+    for wrapper in wrappers {
+        trap(module, wrapper);
+    }
+}
+
+/// True for the mangled name of a default method of the SDK's traits that is no callback:
+/// `_ZN10proxy_wasm6traits7Context12get_property17h…E` has the trait and the method, each behind
+/// its length.
+fn is_wrapper(name: &str) -> bool {
+    let Some(name) = name.strip_prefix("_ZN10proxy_wasm6traits") else {
+        return false;
+    };
+    let method = name
+        .trim_start_matches(|c: char| c.is_ascii_digit())
+        .trim_start_matches(|c: char| c.is_ascii_alphabetic())
+        .trim_start_matches(|c: char| c.is_ascii_digit());
+    let callbacks = ["on_", "create_", "get_type"];
+    !method.is_empty()
+        && !callbacks
+            .iter()
+            .any(|callback| method.starts_with(callback))
+}
+
+fn trap(module: &mut Module, function: FunctionId) {
+    let function = module.funcs.get_mut(function).kind.unwrap_local_mut();
+    let body = function.entry_block();
+    let body = function.block_mut(body);
+    body.instrs.clear();
+    body.instrs
+        .push((Unreachable {}.into(), InstrLocId::default()));
 }
 
 /// Finds direct calls of some functions.
@@ -192,6 +229,43 @@ mod tests {
         let (_, kept) = module.funcs.iter_local().next().unwrap();
         let body = &kept.block(kept.entry_block()).instrs;
         assert!(matches!(body[..], [(walrus::ir::Instr::Unreachable(_), _)]));
+    }
+
+    #[test]
+    fn only_methods_for_filters_to_call_are_wrappers() {
+        for (name, expected) in [
+            (
+                "_ZN10proxy_wasm6traits7Context12get_property17h0123456789abcdefE",
+                true,
+            ),
+            (
+                "_ZN10proxy_wasm6traits13StreamContext16close_downstream17h0123456789abcdefE",
+                true,
+            ),
+            (
+                "_ZN10proxy_wasm6traits11HttpContext23on_http_request_headers17h0123456789abcdefE",
+                false,
+            ),
+            (
+                "_ZN10proxy_wasm6traits11RootContext8get_type17h0123456789abcdefE",
+                false,
+            ),
+            (
+                "_ZN10proxy_wasm6traits11RootContext21create_stream_context17h0123456789abcdefE",
+                false,
+            ),
+            (
+                "_ZN10proxy_wasm10dispatcher10Dispatcher9on_delete17h0123456789abcdefE",
+                false,
+            ),
+            (
+                "_ZN15meridian_plugin4host8property17h0123456789abcdefE",
+                false,
+            ),
+            ("", false),
+        ] {
+            assert_eq!(is_wrapper(name), expected, "{name}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::config::connections::AccessLog;
 use crate::config::egress::Egress;
 use crate::config::ingress::Ingress;
 use crate::config::listener::PeerAuthentication;
+use crate::config::passthrough::Passthrough;
 use crate::config::routes::Route;
 use crate::config::sidecar::{Sidecar, service_route};
 use crate::config::tls::{Credentials, MeshIdentity};
@@ -32,12 +33,16 @@ pub const ADMIN_PORT: u16 = 15000;
 pub const INGRESS_HTTP_PORT: u16 = 8080;
 /// The ingress gateway's port for HTTPS.
 pub const INGRESS_HTTPS_PORT: u16 = 8443;
+/// A gateway's port for TLS that passes on unread.
+pub const PASSTHROUGH_PORT: u16 = 15443;
 /// The egress gateway's port for mutual TLS.
 pub const EGRESS_PORT: u16 = 8443;
 /// A sidecar's port for requests to its workload.
 pub const INBOUND_PORT: u16 = 15006;
 /// A sidecar's port for requests of its workload, on the loopback address alone.
 pub const OUTBOUND_PORT: u16 = 15001;
+/// The workload's own port for TLS, which passes its sidecar unread.
+pub const WORKLOAD_TLS_PORT: u16 = 8443;
 /// The workload's own port, on the loopback address.
 pub const WORKLOAD_PORT: u16 = 8080;
 
@@ -83,6 +88,7 @@ pub fn render(policy: &Value, options: &Options) -> anyhow::Result<Vec<(String, 
         }),
         access_log: AccessLog::Stdout,
         admin: Some(local(ADMIN_PORT)),
+        addresses: Vec::new(),
         bind: None,
     };
     let files = [
@@ -119,6 +125,7 @@ struct Names {
     trust_domain: String,
     egress_principal: String,
     egress_host: String,
+    inside: Vec<String>,
 }
 
 impl Names {
@@ -145,7 +152,17 @@ impl Names {
             "/mesh/gateways/egress/0/hosts/0",
             &format!("{name}.{namespace}.svc.{service_domain}"),
         )?;
+        let cidrs = policy.pointer("/mesh/cidrs").and_then(Value::as_array);
+        let inside = cidrs.into_iter().flatten().filter_map(Value::as_str);
+        // A single address is a network of full length.
+        let inside = inside.map(|cidr| match (cidr.contains('/'), cidr.contains(':')) {
+            (true, _) => cidr.to_owned(),
+            (false, true) => format!("{cidr}/128"),
+            (false, false) => format!("{cidr}/32"),
+        });
+        let inside = inside.collect();
         Ok(Self {
+            inside,
             service_domain,
             trust_domain,
             egress_principal,
@@ -167,21 +184,35 @@ impl Names {
             https: vec![everywhere(INGRESS_HTTPS_PORT)],
             public: credentials("tls.crt", "tls.key"),
             routes: vec![Route::new("*", self.app().1)],
+            passthrough: Passthrough {
+                addresses: vec![everywhere(PASSTHROUGH_PORT)],
+                routes: vec![Route::new(
+                    "*",
+                    Upstream {
+                        cluster: outbound(443, &self.app().0),
+                        endpoint: Some(Address::Name(self.app().0, WORKLOAD_TLS_PORT)),
+                        principal: None,
+                    },
+                )],
+            },
         }
     }
 
     fn egress(&self) -> Egress {
+        let outside = Upstream {
+            cluster: "outside".to_owned(),
+            endpoint: None,
+            principal: None,
+        };
         Egress {
             mesh: vec![everywhere(EGRESS_PORT)],
             authentication: PeerAuthentication::Strict,
-            routes: vec![Route::new(
-                "*",
-                Upstream {
-                    cluster: "outside".to_owned(),
-                    endpoint: None,
-                    principal: None,
-                },
-            )],
+            routes: vec![Route::new("*", outside.clone())],
+            inside: self.inside.clone(),
+            passthrough: Passthrough {
+                addresses: vec![everywhere(PASSTHROUGH_PORT)],
+                routes: vec![Route::new("*", outside)],
+            },
         }
     }
 
@@ -223,7 +254,8 @@ Envoy as the ingress gateway of a mesh, with Meridian's ingress filter.
 
 Listens on 8080 (HTTP) and 8443 (HTTPS); both send every host that the policy allows to the
 service app.default. HTTPS shows /etc/certs/tls.crt (key: tls.key) and takes, but does not ask
-for, a client certificate of the mesh.
+for, a client certificate of the mesh. On 15443 TLS passes unread, by its server name, to the
+service's own TLS on port 8443.
 
 To change: the virtual hosts and clusters, from `app` to your services.
 ";
@@ -231,7 +263,9 @@ const EGRESS_HEADER: &str = "\
 Envoy as the egress gateway of a mesh, with Meridian's egress filter.
 
 Listens on 8443 for sidecars, by mutual TLS alone, and sends each request that the policy allows
-to the host that it names, on port 80 unless the host says otherwise.
+to the host that it names, on port 80 unless the host says otherwise. On 15443 TLS passes unread
+to the host of its server name, on port 443. Whoever reaches that port may use it: it sees no
+identity, so let a NetworkPolicy say who that is.
 
 Names are resolved here: an allowed name that its owner lets resolve to an inside address leads
 inside. Keep this gateway's network from reaching what it must not.
@@ -260,7 +294,7 @@ edit the policy and render again.
 
 /// What stands above some lines of every file that has them: the line, less its indentation, and
 /// the comment.
-const NOTES: [(&str, &str); 11] = [
+const NOTES: [(&str, &str); 13] = [
     (
         "stats_tags:",
         "The labels of the filters' metrics, which stand in the stats' names.",
@@ -280,11 +314,19 @@ const NOTES: [(&str, &str); 11] = [
     ("- name: meridian", "The policy filter."),
     (
         "failure_policy: FAIL_RELOAD",
-        "After a crash of the module: 503 until it is loaded again, never an open door.",
+        "After a crash of the module: 503, or an end, until it is loaded again, never an open door.",
     ),
     (
         "- name: envoy.filters.http.dynamic_forward_proxy",
         "Resolves names, so it stands behind the policy filter.",
+    ),
+    (
+        "- name: envoy.filters.network.sni_dynamic_forward_proxy",
+        "Resolves the server name, so it stands behind the policy filter.",
+    ),
+    (
+        "details: '%FILTER_STATE(wasm.meridian_details:PLAIN)%'",
+        "A connection has no response code details.",
     ),
     (
         "json_format:",

@@ -17,6 +17,9 @@ const ROOT_NAMESPACE: &str = "istio-system";
 /// The filter that holds the HTTP filters, by Envoy's name.
 const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 
+/// The filter that passes connections on unread, by Envoy's name.
+const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
+
 pub use super::envoy::Options;
 
 /// The files and their names: `ingress-gateway.yaml`, `egress-gateway.yaml`, `sidecars.yaml` and
@@ -81,7 +84,13 @@ fn envoy_filter(
     }
     spec["configPatches"] = vantages
         .iter()
-        .flat_map(|vantage| patches(*vantage, filters))
+        .flat_map(|vantage| {
+            let mut all = patches(*vantage, filters).to_vec();
+            if matches!(vantage, Vantage::Ingress | Vantage::Egress) {
+                all.extend(connection_patches(*vantage, filters));
+            }
+            all
+        })
         .collect();
     json!({
         "apiVersion": "networking.istio.io/v1alpha3",
@@ -117,13 +126,7 @@ fn patches(vantage: Vantage, filters: &Filters) -> [Value; 3] {
             "match": connection_managers,
             "patch": {
                 "operation": "INSERT_FIRST",
-                "value": {
-                    "name": name,
-                    "config_discovery": {
-                        "config_source": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
-                        "type_urls": [type_url("extensions.filters.http.wasm.v3.Wasm")],
-                    },
-                },
+                "value": discovered(&name, "extensions.filters.http.wasm.v3.Wasm"),
             },
         }),
         json!({
@@ -143,15 +146,56 @@ fn patches(vantage: Vantage, filters: &Filters) -> [Value; 3] {
     ]
 }
 
+/// The network filter of a gateway, in every filter chain that passes connections on unread. An
+/// update reaches new connections alone; those that are open stay.
+fn connection_patches(vantage: Vantage, filters: &Filters) -> [Value; 2] {
+    let name = format!("meridian.{vantage}.tcp");
+    [
+        json!({
+            "applyTo": "EXTENSION_CONFIG",
+            "match": {"context": "GATEWAY"},
+            "patch": {
+                "operation": "ADD",
+                "value": {"name": name, "typed_config": filters.network_filter(vantage)["typed_config"]},
+            },
+        }),
+        // Before the filter that connects to the upstream, and in no chain without it.
+        json!({
+            "applyTo": "NETWORK_FILTER",
+            "match": {
+                "context": "GATEWAY",
+                "listener": {"filterChain": {"filter": {"name": TCP_PROXY}}},
+            },
+            "patch": {
+                "operation": "INSERT_BEFORE",
+                "value": discovered(&name, "extensions.filters.network.wasm.v3.Wasm"),
+            },
+        }),
+    ]
+}
+
+/// A filter whose configuration comes by ECDS; without one it refuses.
+fn discovered(name: &str, message: &str) -> Value {
+    json!({
+        "name": name,
+        "config_discovery": {
+            "config_source": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
+            "type_urls": [type_url(message)],
+        },
+    })
+}
+
 const INGRESS_HEADER: &str = "\
-# Meridian's ingress filter for the gateway with the label istio: ingressgateway.
+# Meridian's ingress filter for the gateway with the label istio: ingressgateway: for HTTP, and before
+# every tcp_proxy for TLS passthrough and plain TCP.
 # The gateway's pods need the module at the path in `filename` (a volume), and the labels of
 # mesh-config.yaml. X_Traffic_Direction is dropped because frameworks read it as X-Traffic-Direction.
 #
 # Rendered by `meridian render istio` from a policy: edit the policy and render again.
 ";
 const EGRESS_HEADER: &str = "\
-# Meridian's egress filter for the gateway with the label istio: egressgateway.
+# Meridian's egress filter for the gateway with the label istio: egressgateway: for HTTP, and before
+# every tcp_proxy for TLS passthrough and plain TCP.
 # The gateway's pods need the module at the path in `filename` (a volume), and the labels of
 # mesh-config.yaml.
 #

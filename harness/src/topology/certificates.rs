@@ -14,6 +14,7 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use super::roles::OUTSIDE;
 use crate::config::tls::{Credentials, MeshIdentity, spiffe_id};
 
 /// The hosts that the ingress gateway's public certificate names.
@@ -113,6 +114,23 @@ impl Certificates {
         Ok(MeshIdentity {
             credentials: self.write_credentials(name, &certificate, &key)?,
             ca: self.mesh_ca(),
+        })
+    }
+
+    /// Issues a certificate of the public CA for the servers outside, and for workloads that outside
+    /// clients reach by TLS.
+    ///
+    /// # Errors
+    /// If a name is none.
+    pub fn server(&self) -> anyhow::Result<Identity> {
+        let outside = OUTSIDE.iter().map(|server| server.host);
+        let names = outside.filter(|host| *host != "*").chain(PUBLIC_NAMES);
+        let names: Vec<String> = names.map(str::to_owned).collect();
+        let key = KeyPair::generate()?;
+        let certificate = leaf(CertificateParams::new(names)?).signed_by(&key, &self.public)?;
+        Ok(Identity {
+            certificate: certificate.der().clone(),
+            key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
         })
     }
 

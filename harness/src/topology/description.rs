@@ -19,7 +19,7 @@ pub struct Description {
     /// The ingress gateway.
     pub ingress: Ingress,
     /// The egress gateway.
-    pub egress: Http,
+    pub egress: Egress,
     /// The sidecars, by their workloads' names.
     pub sidecars: BTreeMap<String, Sidecar>,
     /// NGINX, or null where it is not installed.
@@ -41,15 +41,19 @@ pub struct Ingress {
     pub http: SocketAddr,
     /// For HTTPS.
     pub https: SocketAddr,
+    /// For TLS and TCP that pass on unread.
+    pub tls_passthrough: SocketAddr,
 }
 
 /// The egress gateway's addresses.
 #[derive(Debug, Clone, Serialize)]
-pub struct Http {
+pub struct Egress {
     /// Envoy's admin.
     pub admin: SocketAddr,
     /// For HTTP, by mutual TLS or in plaintext.
     pub http: SocketAddr,
+    /// For TLS and TCP that pass on unread.
+    pub tls_passthrough: SocketAddr,
 }
 
 /// A sidecar's addresses.
@@ -93,10 +97,12 @@ impl Description {
                 admin: topology.ingress.envoy.admin(),
                 http: topology.ingress.http.v4,
                 https: topology.ingress.https.v4,
+                tls_passthrough: topology.ingress.tls_passthrough.v4,
             },
-            egress: Http {
+            egress: Egress {
                 admin: topology.egress.envoy.admin(),
                 http: topology.egress.http.v4,
+                tls_passthrough: topology.egress.tls_passthrough.v4,
             },
             sidecars: sidecars.collect(),
             nginx: topology.nginx.as_ref().map(|nginx| Nginx {
@@ -114,13 +120,17 @@ impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "ready: ingress http://{} https://{}",
-            self.ingress.http, self.ingress.https
+            "ready: ingress http://{} https://{} passthrough {}",
+            self.ingress.http, self.ingress.https, self.ingress.tls_passthrough
         )?;
         if let Some(nginx) = &self.nginx {
             write!(f, ", nginx http://{}", nginx.http)?;
         }
-        write!(f, ", egress {}", self.egress.http)?;
+        write!(
+            f,
+            ", egress {} passthrough {}",
+            self.egress.http, self.egress.tls_passthrough
+        )?;
         for (name, sidecar) in &self.sidecars {
             write!(
                 f,

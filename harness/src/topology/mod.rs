@@ -63,6 +63,8 @@ pub struct IngressGateway {
     pub http: Doors,
     /// Where it serves HTTPS.
     pub https: Doors,
+    /// Where it passes TLS and TCP on unread: to the workload `shop`, whatever the server name.
+    pub tls_passthrough: Doors,
 }
 
 /// The egress gateway.
@@ -72,6 +74,8 @@ pub struct EgressGateway {
     pub envoy: Envoy,
     /// Where it serves the mesh, by mutual TLS or in plaintext.
     pub http: Doors,
+    /// Where it passes TLS and TCP on unread, to the server outside that the server name says.
+    pub tls_passthrough: Doors,
 }
 
 /// A workload's sidecar.
@@ -102,6 +106,9 @@ pub struct Topology {
     pub certificates: Certificates,
     workloads: BTreeMap<&'static str, Server>,
     outside: BTreeMap<&'static str, Server>,
+    // Kept for their serving alone: the same servers by TLS.
+    _workloads_tls: BTreeMap<&'static str, Server>,
+    _outside_tls: BTreeMap<&'static str, Server>,
     arrivals: Arrivals,
     // Both outlive the processes above: fields are dropped in this order.
     _ports: Ports,

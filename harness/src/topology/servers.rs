@@ -15,6 +15,10 @@ use hyper_util::server::conn::auto;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+use super::certificates::Identity;
+use super::client::Stream;
 
 /// A request as a server saw it; also the body of the server's answer.
 ///
@@ -97,11 +101,34 @@ impl Server {
     /// # Errors
     /// If this machine has no such address.
     pub async fn start(name: &str, ip: Ipv4Addr, arrivals: Arrivals) -> anyhow::Result<Self> {
+        Self::listen(name, ip, None, arrivals).await
+    }
+
+    /// Starts the server `name` for the same over TLS, as whoever `identity` names.
+    ///
+    /// # Errors
+    /// If this machine has no such address, or the certificate is none for a server.
+    pub async fn start_tls(
+        name: &str,
+        ip: Ipv4Addr,
+        identity: &Identity,
+        arrivals: Arrivals,
+    ) -> anyhow::Result<Self> {
+        let tls = super::tls::acceptor(identity)?;
+        Self::listen(name, ip, Some(tls), arrivals).await
+    }
+
+    async fn listen(
+        name: &str,
+        ip: Ipv4Addr,
+        tls: Option<TlsAcceptor>,
+        arrivals: Arrivals,
+    ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((IpAddr::V4(ip), 0))
             .await
             .with_context(|| format!("cannot start the server `{name}` on {ip}"))?;
         let address = listener.local_addr()?;
-        let accepting = tokio::spawn(accept(listener, name.into(), arrivals)).abort_handle();
+        let accepting = tokio::spawn(accept(listener, tls, name.into(), arrivals)).abort_handle();
         Ok(Self { address, accepting })
     }
 
@@ -117,7 +144,12 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, server: Arc<str>, arrivals: Arrivals) {
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    server: Arc<str>,
+    arrivals: Arrivals,
+) {
     // Connections end with this set, which ends with the task.
     let mut connections = JoinSet::new();
     loop {
@@ -126,8 +158,16 @@ async fn accept(listener: TcpListener, server: Arc<str>, arrivals: Arrivals) {
             tokio::time::sleep(ACCEPT_RETRY).await;
             continue;
         };
-        let (server, arrivals) = (Arc::clone(&server), arrivals.clone());
+        let (server, arrivals, tls) = (Arc::clone(&server), arrivals.clone(), tls.clone());
         connections.spawn(async move {
+            let stream: Box<dyn Stream> = match tls {
+                None => Box::new(stream),
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => Box::new(stream),
+                    // The caller sees that its handshake failed.
+                    Err(_) => return,
+                },
+            };
             let service =
                 service_fn(move |request| answer(request, peer, server.clone(), arrivals.clone()));
             // A connection that breaks off is the caller's business; what arrived is recorded.

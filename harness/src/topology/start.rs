@@ -1,14 +1,14 @@
 //! How a topology comes up: servers, ports and certificates first, then every process at once.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
 use super::certificates::Certificates;
 use super::nginx::{self, Nginx};
 use super::ports::{Doors, Ports};
-use super::roles::{self, CONSOLE, OUTSIDE, WORKLOADS, Workload};
+use super::roles::{self, CONSOLE, OUTSIDE, SHOP, WORKLOADS, Workload};
 use super::servers::{Arrivals, Server};
 use super::{EgressGateway, IngressGateway, Options, Topology, WorkloadSidecar};
 use crate::config::Proxy;
@@ -17,6 +17,7 @@ use crate::config::connections::AccessLog;
 use crate::config::egress::Egress;
 use crate::config::ingress::Ingress;
 use crate::config::listener::PeerAuthentication;
+use crate::config::passthrough::Passthrough;
 use crate::config::routes::Route;
 use crate::config::sidecar::{Sidecar, service_route};
 use crate::config::wasm::Filters;
@@ -39,7 +40,9 @@ struct Plan<'a> {
     certificates: &'a Certificates,
     ingress_http: Doors,
     ingress_https: Doors,
+    ingress_tls_passthrough: Doors,
     egress: Doors,
+    egress_tls_passthrough: Doors,
     sidecars: BTreeMap<&'static str, SidecarDoors>,
 }
 
@@ -48,11 +51,18 @@ pub(super) async fn start(run: RunFolder, options: &Options) -> anyhow::Result<T
     let arrivals = Arrivals::default();
     let mut workloads = BTreeMap::new();
     let mut outside = BTreeMap::new();
+    let tls = certificates.server()?;
+    let mut workloads_tls = BTreeMap::new();
+    let mut outside_tls = BTreeMap::new();
     for Workload { name, address, .. } in WORKLOADS {
         workloads.insert(name, Server::start(name, address, arrivals.clone()).await?);
+        let server = Server::start_tls(name, address, &tls, arrivals.clone()).await?;
+        workloads_tls.insert(name, server);
     }
     for roles::OutsideServer { host, address } in OUTSIDE {
         outside.insert(host, Server::start(host, address, arrivals.clone()).await?);
+        let server = Server::start_tls(host, address, &tls, arrivals.clone()).await?;
+        outside_tls.insert(host, server);
     }
 
     let mut ports = Ports::default();
@@ -70,7 +80,9 @@ pub(super) async fn start(run: RunFolder, options: &Options) -> anyhow::Result<T
         certificates: &certificates,
         ingress_http: ports.doors(roles::INGRESS)?,
         ingress_https: ports.doors(roles::INGRESS)?,
+        ingress_tls_passthrough: ports.doors(roles::INGRESS)?,
         egress: ports.doors(roles::EGRESS)?,
+        egress_tls_passthrough: ports.doors(roles::EGRESS)?,
         sidecars,
     };
 
@@ -85,8 +97,8 @@ pub(super) async fn start(run: RunFolder, options: &Options) -> anyhow::Result<T
         }
     };
     let (ingress, egress, shop, orders, console, nginx) = tokio::try_join!(
-        plan.start_ingress(),
-        plan.start_egress(&outside),
+        plan.start_ingress(&workloads_tls[SHOP.name]),
+        plan.start_egress(&outside, &outside_tls),
         plan.start_sidecar(shop, &workloads),
         plan.start_sidecar(orders, &workloads),
         plan.start_sidecar(console, &workloads),
@@ -103,6 +115,8 @@ pub(super) async fn start(run: RunFolder, options: &Options) -> anyhow::Result<T
         certificates,
         workloads,
         outside,
+        _workloads_tls: workloads_tls,
+        _outside_tls: outside_tls,
         arrivals,
         _ports: ports,
         run,
@@ -114,7 +128,7 @@ pub(super) async fn start(run: RunFolder, options: &Options) -> anyhow::Result<T
 }
 
 impl Plan<'_> {
-    async fn start_ingress(&self) -> anyhow::Result<IngressGateway> {
+    async fn start_ingress(&self, shop: &Server) -> anyhow::Result<IngressGateway> {
         let proxy = self.proxy(
             "ingress",
             INGRESS_NAME,
@@ -130,6 +144,17 @@ impl Plan<'_> {
                 .iter()
                 .map(|workload| Route::new(workload.ingress_domain, self.service(workload)))
                 .collect(),
+            passthrough: Passthrough {
+                addresses: self.ingress_tls_passthrough.addresses(),
+                routes: vec![Route::new(
+                    "*",
+                    Upstream {
+                        cluster: outbound(443, &service_host(SHOP.name, SHOP.namespace)),
+                        endpoint: Some(shop.address().into()),
+                        principal: None,
+                    },
+                )],
+            },
         };
         Ok(IngressGateway {
             envoy: self
@@ -137,12 +162,14 @@ impl Plan<'_> {
                 .await?,
             http: self.ingress_http.clone(),
             https: self.ingress_https.clone(),
+            tls_passthrough: self.ingress_tls_passthrough.clone(),
         })
     }
 
     async fn start_egress(
         &self,
         outside: &BTreeMap<&'static str, Server>,
+        outside_tls: &BTreeMap<&'static str, Server>,
     ) -> anyhow::Result<EgressGateway> {
         let proxy = self.proxy(
             "egress",
@@ -151,30 +178,36 @@ impl Plan<'_> {
             roles::EGRESS_PRINCIPAL,
             roles::EGRESS,
         )?;
-        let routes = outside
-            .iter()
-            .map(|(host, server)| {
+        let routes = |port, anywhere: &str, servers: &BTreeMap<&'static str, Server>| {
+            let route = |(host, server): (&&'static str, &Server)| {
                 let upstream = Upstream {
                     cluster: match *host {
-                        "*" => "anywhere".to_owned(),
-                        host => outbound(80, host),
+                        "*" => anywhere.to_owned(),
+                        host => outbound(port, host),
                     },
                     endpoint: Some(server.address().into()),
                     principal: None,
                 };
                 Route::new(host, upstream)
-            })
-            .collect();
+            };
+            servers.iter().map(route).collect()
+        };
         let config = Egress {
             mesh: self.egress.addresses(),
             authentication: PeerAuthentication::Permissive,
-            routes,
+            routes: routes(80, "anywhere", outside),
+            inside: Vec::new(),
+            passthrough: Passthrough {
+                addresses: self.egress_tls_passthrough.addresses(),
+                routes: routes(443, "anywhere-tls", outside_tls),
+            },
         };
         Ok(EgressGateway {
             envoy: self
                 .start_envoy("egress", &config.to_config(&proxy))
                 .await?,
             http: self.egress.clone(),
+            tls_passthrough: self.egress_tls_passthrough.clone(),
         })
     }
 
@@ -269,6 +302,7 @@ impl Plan<'_> {
             }),
             access_log: AccessLog::File(self.run.path().join(format!("{file}.access.log"))),
             admin: None,
+            addresses: vec![address.into(), Ipv6Addr::LOCALHOST.into()],
             bind: Some(IpAddr::V4(address)),
         })
     }

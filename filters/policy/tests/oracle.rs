@@ -1,0 +1,99 @@
+//! The compiled matcher agrees with a naive scan over the list of rules, written from the design.
+#![cfg(not(target_arch = "wasm32"))]
+
+#[path = "oracle/scan.rs"]
+mod scan;
+#[path = "oracle/world.rs"]
+mod world;
+
+use meridian_policy::{Policy, Vantage};
+use scan::{Expected, Why, decide, expect};
+use world::{Dice, PlainPolicy, Seeded};
+
+/// How often each kind of answer came up, so that agreement is over something.
+#[derive(Debug, Default)]
+struct Tally {
+    requests: usize,
+    by_rule: usize,
+    by_default: usize,
+    refused: usize,
+    mismatches: usize,
+    watched: usize,
+}
+
+fn compare(seed: u64, vantage: Vantage, rules: usize, requests: usize, tally: &mut Tally) {
+    let mut dice = Seeded(seed);
+    let plain = PlainPolicy::roll(&mut dice, vantage, rules);
+    let document = plain.document(&mut dice);
+    let policy = match Policy::from_json(document.to_string().as_bytes()) {
+        Ok(policy) => policy,
+        Err(errors) => panic!("seed {seed}: {errors:#?}"),
+    };
+    for _ in 0..requests {
+        let request = plain.request(&mut dice);
+        let verdict = decide(&policy, plain.vantage, &request);
+        let expected = expect(&plain, &request);
+        assert_eq!(
+            Expected::of(&verdict),
+            expected,
+            "seed {seed}, {rules} rules, {request:#?}\nauthority {:?} at {}\nrule said: {}\nrule expected: {}\n{}",
+            String::from_utf8_lossy(&request.authority),
+            plain.vantage,
+            rule(&document, &plain, Expected::of(&verdict).why),
+            rule(&document, &plain, expected.why),
+            document["mesh"],
+        );
+        tally.requests += 1;
+        match expected.why {
+            Why::Rule(_) => tally.by_rule += 1,
+            Why::Default => tally.by_default += 1,
+            Why::InvalidHost => tally.refused += 1,
+            Why::SniMismatch => tally.mismatches += 1,
+        }
+        tally.watched += usize::from(expected.dry_run.is_some());
+    }
+}
+
+/// The rule that is meant, as it stands in the document.
+fn rule(document: &serde_json::Value, plain: &PlainPolicy, why: Why) -> String {
+    match why {
+        Why::Rule(index) => document["hosts"][plain.vantage.as_str()]["rules"][index].to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_matcher_agrees_with_a_naive_scan_on_small_policies() {
+    let mut tally = Tally::default();
+    for seed in 0..500 {
+        for vantage in Vantage::ALL {
+            let mut dice = Seeded(seed);
+            compare(dice.next(), *vantage, dice.below(40), 20, &mut tally);
+        }
+    }
+    assert_tells(&tally);
+}
+
+#[test]
+fn the_matcher_agrees_with_a_naive_scan_on_up_to_ten_thousand_rules() {
+    let mut tally = Tally::default();
+    for rules in [100, 1_000, 1_000, 3_000, 10_000] {
+        for vantage in Vantage::ALL {
+            let seed = tally.requests as u64;
+            compare(seed, *vantage, rules, 60, &mut tally);
+        }
+    }
+    assert_tells(&tally);
+}
+
+fn assert_tells(tally: &Tally) {
+    let share = |count: usize| 100 * count / tally.requests;
+    assert!(
+        share(tally.by_rule) >= 20
+            && share(tally.by_default) >= 5
+            && share(tally.refused) >= 2
+            && share(tally.watched) >= 5
+            && tally.mismatches > 0,
+        "too little was tried: {tally:?}"
+    );
+}

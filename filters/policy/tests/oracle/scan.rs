@@ -1,0 +1,494 @@
+//! The oracle: a scan over the list of rules with plain string and bit operations.
+//!
+//! Written from the design alone, slow and simple on purpose. It shares no code with the matcher;
+//! only the words of the vocabulary are the crate's.
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+
+use meridian_policy::{
+    Action, ComponentType, Direction, DirectionEvidence, Policy, Principal, Reason, Request,
+    TagWrite, Vantage, Verdict,
+};
+
+use crate::world::{
+    PlainCluster, PlainFrom, PlainHost, PlainHosts, PlainPattern, PlainPolicy, PlainRequest,
+    PlainRule,
+};
+
+/// Why, as far as the oracle tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    Rule(usize),
+    Default,
+    InvalidHost,
+    SniMismatch,
+}
+
+impl Why {
+    fn of(reason: Reason) -> Self {
+        match reason {
+            Reason::Rule(index) => Self::Rule(index),
+            Reason::Default => Self::Default,
+            Reason::InvalidHost(_) => Self::InvalidHost,
+            Reason::SniMismatch => Self::SniMismatch,
+        }
+    }
+}
+
+/// What should become of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    pub decision: Action,
+    pub why: Why,
+    pub direction: Direction,
+    pub evidence: DirectionEvidence,
+    pub component: ComponentType,
+    pub dry_run: Option<(Action, Why)>,
+    pub tags_stay: bool,
+}
+
+impl Expected {
+    /// The same parts of what the policy said.
+    pub fn of(verdict: &Verdict) -> Self {
+        Self {
+            decision: verdict.decision,
+            why: Why::of(verdict.reason),
+            direction: verdict.direction,
+            evidence: verdict.evidence,
+            component: verdict.component,
+            dry_run: verdict
+                .dry_run
+                .map(|would| (would.decision, Why::of(would.reason))),
+            tags_stay: verdict.tags == TagWrite::Replace,
+        }
+    }
+}
+
+/// What the compiled policy says of the request.
+pub fn decide(policy: &Policy, vantage: Vantage, request: &PlainRequest) -> Verdict {
+    let cluster = request.cluster.as_ref().map(PlainCluster::name);
+    let mut asked = Request::new(&request.authority);
+    asked.source = request.source;
+    asked.destination = request.destination;
+    asked.peer = request.peer.as_deref().and_then(Principal::parse);
+    asked.sni = request.sni.as_ref().map(|(_, bytes)| bytes.as_slice());
+    asked.tls = request.tls;
+    asked.cluster = cluster.as_deref();
+    asked.tag = request.tag;
+    asked.forwarded = request.forwarded;
+    asked.namespace = request.namespace;
+    policy.decide(vantage, &mut asked)
+}
+
+/// What the design says of the request.
+pub fn expect(policy: &PlainPolicy, request: &PlainRequest) -> Expected {
+    let scan = Scan { policy, request };
+    let (direction, evidence) = scan.direction();
+    let (decision, why, dry_run) = scan.decision(direction);
+    let leaves = matches!(policy.vantage, Vantage::Egress | Vantage::Outbound)
+        && direction != Direction::EastWest;
+    Expected {
+        decision,
+        why,
+        direction,
+        evidence,
+        component: scan.component(),
+        dry_run,
+        tags_stay: !leaves,
+    }
+}
+
+struct Scan<'s> {
+    policy: &'s PlainPolicy,
+    request: &'s PlainRequest,
+}
+
+impl Scan<'_> {
+    fn port(&self) -> u16 {
+        let is_https = self.policy.vantage == Vantage::Ingress && self.request.tls;
+        self.request.port.unwrap_or(if is_https { 443 } else { 80 })
+    }
+
+    /// The port that the client wrote where it need not mean it, and the one of its scheme.
+    fn claimed_ports(&self) -> Option<(u16, u16)> {
+        let is_claimed = self.policy.vantage == Vantage::Ingress;
+        let scheme = if self.request.tls { 443 } else { 80 };
+        self.request
+            .port
+            .filter(|_| is_claimed)
+            .map(|port| (port, scheme))
+    }
+
+    /// At ingress a rule that denies holds for the written port and for the scheme's; one that
+    /// allows for the written port.
+    fn port_holds(&self, allow: bool, wants: &dyn Fn(u16) -> bool) -> bool {
+        match self.claimed_ports() {
+            None => wants(self.port()),
+            Some((port, scheme)) => wants(port) || (!allow && wants(scheme)),
+        }
+    }
+
+    fn is_excluded(&self, rule: &PlainRule, host: &PlainHost) -> bool {
+        let excluded = |port| any_matches(&rule.not_hosts, host, port);
+        match self.claimed_ports() {
+            None => excluded(self.port()),
+            Some((port, scheme)) if rule.allow => excluded(port) || excluded(scheme),
+            Some((port, scheme)) => excluded(port) && excluded(scheme),
+        }
+    }
+
+    fn peer_part(&self, index: usize) -> Option<&str> {
+        self.request.peer.as_ref()?.split('/').nth(index)
+    }
+
+    fn is_of_mesh(&self) -> bool {
+        self.peer_part(0).is_some_and(|domain| {
+            self.policy
+                .trust_domains
+                .iter()
+                .any(|known| known == domain)
+        })
+    }
+
+    fn gateway(&self) -> Option<bool> {
+        let peer = self.request.peer.as_ref()?;
+        let known = self
+            .policy
+            .ingress_gateways
+            .iter()
+            .find(|(principal, _)| principal == peer);
+        known.map(|(_, filtered)| *filtered)
+    }
+
+    /// A sidecar's source address is hearsay where the request was forwarded, unless by a gateway.
+    fn source(&self) -> Option<IpAddr> {
+        let at_sidecar = matches!(self.policy.vantage, Vantage::Inbound | Vantage::Outbound);
+        if at_sidecar && self.request.forwarded && self.gateway().is_none() {
+            return None;
+        }
+        self.request.source
+    }
+
+    fn is_mesh_address(&self, address: IpAddr) -> bool {
+        self.policy
+            .cidrs
+            .iter()
+            .any(|network| is_in(address, *network))
+    }
+
+    fn is_inside(&self, host: &PlainHost, port: u16) -> bool {
+        if any_matches(&self.policy.mesh_hosts, host, port) {
+            return true;
+        }
+        let name = match host {
+            PlainHost::Address(address) => return self.is_mesh_address(*address),
+            PlainHost::Name(name) => name.as_str(),
+        };
+        if !name.contains('.') || name == "cluster.local" || name.ends_with(".cluster.local") {
+            return true;
+        }
+        match name.split('.').collect::<Vec<_>>().as_slice() {
+            [_, _, "svc"] => true,
+            [_, namespace] => self
+                .known_namespaces()
+                .iter()
+                .any(|known| known == namespace),
+            _ => false,
+        }
+    }
+
+    fn known_namespaces(&self) -> Vec<String> {
+        let policy = self.policy;
+        let mut known = vec!["default".to_owned(), "kube-system".to_owned()];
+        known.extend(policy.namespaces.iter().cloned());
+        known.extend(policy.system_namespaces.iter().cloned());
+        let gateways = policy
+            .ingress_gateways
+            .iter()
+            .map(|(principal, _)| principal.as_str());
+        for principal in gateways.chain(policy.egress_gateway.map(|(principal, _)| principal)) {
+            known.push(principal.split('/').nth(2).unwrap().to_owned());
+        }
+        known
+    }
+
+    fn direction(&self) -> (Direction, DirectionEvidence) {
+        use {Direction as D, DirectionEvidence as E};
+        let request = self.request;
+        let either = |inside, yes, no| {
+            if inside {
+                (D::EastWest, yes)
+            } else {
+                (D::NorthSouth, no)
+            }
+        };
+        let by_authority = || match &request.host {
+            None => (D::Unknown, E::InvalidHost),
+            Some(host) => either(
+                self.is_inside(host, self.port()),
+                E::MeshHost,
+                E::OutsideHost,
+            ),
+        };
+        let by_source = || match self.source() {
+            Some(source) => either(
+                self.is_mesh_address(source),
+                E::MeshSource,
+                E::OutsideSource,
+            ),
+            None if self.policy.vantage == Vantage::Inbound && request.forwarded => {
+                (D::Unknown, E::ForwardedSource)
+            }
+            None => (D::Unknown, E::NoSource),
+        };
+        match self.policy.vantage {
+            Vantage::Ingress if self.is_of_mesh() => (D::EastWest, E::MeshIdentity),
+            Vantage::Ingress => by_source(),
+            Vantage::Inbound => match (self.gateway(), request.tag) {
+                (Some(true), Some(b"north-south")) => (D::NorthSouth, E::GatewayTag),
+                (Some(true), Some(b"east-west")) => (D::EastWest, E::GatewayTag),
+                (Some(true), Some(b"unknown")) => (D::Unknown, E::GatewayTag),
+                (Some(_), _) => (D::NorthSouth, E::IngressGateway),
+                (None, _) if self.is_of_mesh() => (D::EastWest, E::MeshIdentity),
+                (None, _) => by_source(),
+            },
+            Vantage::Egress => by_authority(),
+            Vantage::Outbound => match &request.cluster {
+                Some(PlainCluster::Passthrough) => match request.destination {
+                    Some(address) => either(
+                        self.is_mesh_address(address),
+                        E::MeshDestination,
+                        E::OutsideDestination,
+                    ),
+                    None => (D::Unknown, E::NoDestination),
+                },
+                Some(PlainCluster::Service(below, host, port)) => {
+                    let host = match host {
+                        PlainHost::Name(name) if *below => PlainHost::Name(format!("any.{name}")),
+                        host => host.clone(),
+                    };
+                    let is_gateway =
+                        |(_, service): (&str, &str)| host == PlainHost::Name(service.to_owned());
+                    if self.policy.egress_gateway.is_some_and(is_gateway) {
+                        by_authority()
+                    } else {
+                        either(
+                            self.is_inside(&host, *port),
+                            E::MeshCluster,
+                            E::OutsideCluster,
+                        )
+                    }
+                }
+                Some(PlainCluster::Unknown) | None => by_authority(),
+            },
+        }
+    }
+
+    fn component(&self) -> ComponentType {
+        let policy = self.policy;
+        let is_known = |namespace: &str| {
+            policy
+                .system_namespaces
+                .iter()
+                .any(|known| known == namespace)
+        };
+        let is_system = match policy.vantage {
+            Vantage::Ingress => {
+                let host = self.request.host.as_ref();
+                host.is_some_and(|host| any_matches(&policy.system_hosts, host, self.port()))
+            }
+            Vantage::Inbound | Vantage::Outbound => self.request.namespace.is_some_and(is_known),
+            Vantage::Egress => self.is_of_mesh() && self.peer_part(2).is_some_and(is_known),
+        };
+        if is_system {
+            ComponentType::System
+        } else {
+            ComponentType::Application
+        }
+    }
+
+    fn is_sni_mismatch(&self, host: &PlainHost) -> bool {
+        if self.policy.vantage != Vantage::Ingress
+            || self.policy.sni == "ignore"
+            || self.is_of_mesh()
+        {
+            return false;
+        }
+        match &self.request.sni {
+            None => false,
+            Some((_, bytes)) if bytes.is_empty() => false,
+            Some((sni, _)) => sni.as_ref() != Some(host),
+        }
+    }
+
+    fn decision(&self, direction: Direction) -> (Action, Why, Option<(Action, Why)>) {
+        let policy = self.policy;
+        let Some(host) = &self.request.host else {
+            return (Action::Deny, Why::InvalidHost, None);
+        };
+        let mismatch = self.is_sni_mismatch(host);
+        if mismatch && policy.sni == "deny" {
+            return (Action::Deny, Why::SniMismatch, None);
+        }
+        let mut candidates: Vec<_> = policy
+            .rules
+            .iter()
+            .enumerate()
+            .filter_map(|(index, rule)| {
+                let best = rule
+                    .hosts
+                    .iter()
+                    .filter(|hosts| match hosts.port {
+                        None => matches(hosts, host, self.port()),
+                        Some(_) => self.port_holds(rule.allow, &|port| matches(hosts, host, port)),
+                    })
+                    .map(|hosts| specificity(&hosts.pattern))
+                    .max()?;
+                self.holds(rule, host, direction)
+                    .then_some((best, !rule.allow, Reverse(index)))
+            })
+            .collect();
+        candidates.sort_unstable();
+        let said = |(_, denies, Reverse(index)): &(usize, bool, Reverse<usize>)| {
+            (
+                if *denies { Action::Deny } else { Action::Allow },
+                Why::Rule(*index),
+            )
+        };
+        let default = if policy.allow_by_default {
+            Action::Allow
+        } else {
+            Action::Deny
+        };
+        let is_enforced =
+            |(_, _, Reverse(index)): &&(usize, bool, Reverse<usize>)| !policy.rules[*index].dry_run;
+        let decided = candidates
+            .iter()
+            .rev()
+            .find(is_enforced)
+            .map_or((default, Why::Default), said);
+        let would_mismatch = mismatch.then_some((Action::Deny, Why::SniMismatch));
+        if policy.dry_run {
+            return (
+                Action::Allow,
+                Why::Default,
+                would_mismatch.or(Some(decided)),
+            );
+        }
+        let watched = candidates
+            .last()
+            .filter(|best| !is_enforced(best))
+            .map(said);
+        (decided.0, decided.1, would_mismatch.or(watched))
+    }
+
+    fn holds(&self, rule: &PlainRule, host: &PlainHost, direction: Direction) -> bool {
+        (rule.ports.is_empty() || self.port_holds(rule.allow, &|port| rule.ports.contains(&port)))
+            && (rule.directions.is_empty() || rule.directions.contains(&direction))
+            && !self.is_excluded(rule, host)
+            && rule
+                .from
+                .as_ref()
+                .is_none_or(|from| self.calls(from, rule.allow))
+    }
+
+    /// Missing evidence never helps the caller: without an identity a negative condition holds for
+    /// rules that deny alone, a positive one for none; without a source both hold for those that deny.
+    fn calls(&self, from: &PlainFrom, allow: bool) -> bool {
+        let peer = self.request.peer.as_deref();
+        let namespace = self.peer_part(2);
+        let names = |patterns: &Vec<String>, text: &str| {
+            patterns.iter().any(|pattern| is_like(pattern, text))
+        };
+        let positive = |patterns: &Option<Vec<String>>, text: Option<&str>| match (patterns, text) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(patterns), Some(text)) => names(patterns, text),
+        };
+        let negative = |patterns: &Option<Vec<String>>, text: Option<&str>| match (patterns, text) {
+            (None, _) => true,
+            (Some(_), None) => !allow,
+            (Some(patterns), Some(text)) => !names(patterns, text),
+        };
+        let source = self.source();
+        let is_among = |networks: &Vec<(IpAddr, u8)>, source| {
+            networks.iter().any(|network| is_in(source, *network))
+        };
+        positive(&from.principals, peer)
+            && negative(&from.not_principals, peer)
+            && positive(&from.namespaces, namespace)
+            && negative(&from.not_namespaces, namespace)
+            && match (&from.cidrs, source) {
+                (None, _) => true,
+                (Some(_), None) => !allow,
+                (Some(networks), Some(source)) => is_among(networks, source),
+            }
+            && match (&from.not_cidrs, source) {
+                (None, _) => true,
+                (Some(_), None) => !allow,
+                (Some(networks), Some(source)) => !is_among(networks, source),
+            }
+    }
+}
+
+/// Istio's wildcards: `*` alone, first or last.
+fn is_like(pattern: &str, text: &str) -> bool {
+    if let Some(end) = pattern.strip_prefix('*') {
+        text.ends_with(end)
+    } else if let Some(start) = pattern.strip_suffix('*') {
+        text.starts_with(start)
+    } else {
+        pattern == text
+    }
+}
+
+fn any_matches(list: &[PlainHosts], host: &PlainHost, port: u16) -> bool {
+    list.iter().any(|hosts| matches(hosts, host, port))
+}
+
+fn matches(hosts: &PlainHosts, host: &PlainHost, port: u16) -> bool {
+    let is_host = match (&hosts.pattern, host) {
+        (PlainPattern::Any, _) => true,
+        (PlainPattern::Exact(exact), PlainHost::Name(name)) => exact == name,
+        (PlainPattern::Below(suffix), PlainHost::Name(name)) => {
+            name.ends_with(&format!(".{suffix}"))
+        }
+        (PlainPattern::Network(address, prefix), PlainHost::Address(asked)) => {
+            is_in(*asked, (*address, *prefix))
+        }
+        _ => false,
+    };
+    is_host && hosts.port.is_none_or(|only| only == port)
+}
+
+/// More is more specific. Names and addresses never meet but under `*`.
+fn specificity(pattern: &PlainPattern) -> usize {
+    match pattern {
+        PlainPattern::Any => 0,
+        PlainPattern::Exact(_) => 1000,
+        PlainPattern::Below(suffix) => suffix.len(),
+        PlainPattern::Network(_, prefix) => 1 + usize::from(*prefix),
+    }
+}
+
+fn is_in(address: IpAddr, (network, prefix): (IpAddr, u8)) -> bool {
+    // An IPv4 address arrives mapped into IPv6 on a dual-stack socket.
+    let address = match address {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
+        IpAddr::V4(_) => address,
+    };
+    let (address, network, width) = match (address, network) {
+        (IpAddr::V4(address), IpAddr::V4(network)) => (
+            u128::from(u32::from(address)),
+            u128::from(u32::from(network)),
+            32,
+        ),
+        (IpAddr::V6(address), IpAddr::V6(network)) => {
+            (u128::from(address), u128::from(network), 128)
+        }
+        _ => return false,
+    };
+    let behind = width - u32::from(prefix);
+    prefix == 0 || address >> behind == network >> behind
+}

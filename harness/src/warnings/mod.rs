@@ -1,0 +1,72 @@
+//! What is allowed in a policy and yet is probably not what was meant: the warnings of
+//! `meridian check`.
+//!
+//! `sections` judges the rules of one section against each other, `conditions` a rule by itself,
+//! `look_alikes` the names of the whole policy.
+
+use meridian_policy::{ConfigError, Vantage};
+
+use crate::policy_file::PolicyFile;
+
+mod condition_sets;
+mod conditions;
+mod expiry;
+mod look_alikes;
+mod sections;
+mod width;
+
+/// Every warning of a policy: of the mesh, of the rules in the order of the vantage points, of names. The time it takes grows with the number
+/// of hosts, not with their product.
+pub fn of(file: &PolicyFile) -> Vec<ConfigError> {
+    let mut warnings = of_mesh(file);
+    for vantage in Vantage::ALL {
+        warnings.extend(sections::of(file, *vantage));
+    }
+    warnings.extend(expiry::of(file, crate::explain::today()));
+    warnings.extend(look_alikes::of(file));
+    warnings
+}
+
+fn warning(path: impl Into<String>, message: impl Into<String>, hint: &str) -> ConfigError {
+    ConfigError {
+        path: path.into(),
+        message: message.into(),
+        hint: hint.to_owned(),
+    }
+}
+
+fn of_mesh(file: &PolicyFile) -> Vec<ConfigError> {
+    let mesh = &file.policy.mesh;
+    let mut warnings = Vec::new();
+    if mesh.cidrs.is_empty() {
+        warnings.push(warning(
+            "mesh.cidrs",
+            "is empty, so without an identity every caller counts as outside",
+            "list the networks of pods and services, such as 10.0.0.0/8",
+        ));
+    }
+    for (index, network) in mesh.cidrs.iter().enumerate() {
+        if network.prefix_len() == 0 {
+            warnings.push(warning(
+                format!("mesh.cidrs[{index}]"),
+                format!("\"{network}\" holds every address, so no client is outside"),
+                "list the networks of pods and services alone",
+            ));
+        }
+    }
+    let gateways = &mesh.ingress_gateways;
+    if gateways.is_empty() {
+        warnings.push(warning(
+            "mesh.gateways.ingress",
+            "is empty, so sidecars take what enters through a gateway for east-west",
+            "list the identity of each ingress gateway, and `filtered: true` for those that run the ingress filter",
+        ));
+    } else if !gateways.iter().any(|gateway| gateway.filtered) {
+        warnings.push(warning(
+            "mesh.gateways.ingress",
+            "has no gateway that is filtered, so sidecars believe no tag",
+            "write `filtered: true` for the gateways that run the ingress filter",
+        ));
+    }
+    warnings
+}
