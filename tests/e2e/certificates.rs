@@ -7,7 +7,7 @@ use anyhow::Context;
 use meridian_tests::raw::tls::ClientCertificate;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 pub(crate) struct Certificates {
     ca: CertifiedIssuer<'static, KeyPair>,
     clients: BTreeMap<String, ClientCertificate>,
+    server_key: Vec<u8>,
     /// The file of the CA's certificate.
     pub(crate) ca_file: PathBuf,
     /// The file of the server's certificate.
@@ -35,15 +36,16 @@ impl Certificates {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let key = KeyPair::generate()?;
         let mut certificates = Self {
             ca,
             clients: BTreeMap::new(),
+            server_key: key.subject_public_key_info(),
             ca_file: folder.join("ca.pem"),
             server_file: folder.join("server.pem"),
             key_file: folder.join("server.key"),
         };
         std::fs::write(&certificates.ca_file, certificates.ca.pem())?;
-        let key = KeyPair::generate()?;
         let server = leaf(CertificateParams::new(names)?).signed_by(&key, &certificates.ca)?;
         std::fs::write(&certificates.server_file, server.pem())?;
         std::fs::write(&certificates.key_file, key.serialize_pem())?;
@@ -59,6 +61,11 @@ impl Certificates {
     /// The CA's certificate.
     pub(crate) fn ca(&self) -> &CertificateDer<'static> {
         self.ca.der()
+    }
+
+    /// The server's public key, as a `SubjectPublicKeyInfo` in DER.
+    pub(crate) fn server_key(&self) -> &[u8] {
+        &self.server_key
     }
 
     /// The certificate of a principal that [`Certificates::create`] was told of.

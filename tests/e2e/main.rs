@@ -1,10 +1,18 @@
 //! End to end, on real Envoy.
 
 mod architecture;
+mod bad_policies;
 #[path = "../vectors/cases.rs"]
 mod cases;
 mod certificates;
+mod coalescing;
+mod connections;
+mod discovered;
 mod echo;
+mod gateway;
 mod modules;
+mod policy_update;
+mod protocols;
+mod stub_host;
 mod vectors;
 mod wasm_tier;

@@ -6,7 +6,7 @@ use walrus::Module;
 const MAX_BYTES: u64 = 150_000;
 
 /// What Envoy calls. Each callback that is exported costs a crossing in every request.
-const EXPORTS: [&str; 9] = [
+const EXPORTS: [&str; 12] = [
     "_initialize",
     "malloc",
     "memory",
@@ -14,14 +14,19 @@ const EXPORTS: [&str; 9] = [
     "proxy_on_configure",
     "proxy_on_context_create",
     "proxy_on_delete",
+    "proxy_on_new_connection",
     "proxy_on_request_headers",
+    "proxy_on_request_trailers",
+    "proxy_on_tick",
     "proxy_on_vm_start",
 ];
 
 /// What the filters can ask of Envoy. No outgoing calls, no shared data, no foreign functions.
-const IMPORTS: [&str; 9] = [
+const IMPORTS: [&str; 13] = [
+    "env.proxy_close_stream",
     "env.proxy_define_metric",
     "env.proxy_get_buffer_bytes",
+    "env.proxy_get_current_time_nanoseconds",
     "env.proxy_get_header_map_value",
     "env.proxy_get_property",
     "env.proxy_increment_metric",
@@ -29,6 +34,8 @@ const IMPORTS: [&str; 9] = [
     "env.proxy_remove_header_map_value",
     "env.proxy_replace_header_map_value",
     "env.proxy_send_local_response",
+    "env.proxy_set_property",
+    "env.proxy_set_tick_period_milliseconds",
 ];
 
 #[test]

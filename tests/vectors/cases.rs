@@ -40,9 +40,11 @@ pub const FILES: &[(&str, &str)] = texts![
     "ipv4-spellings.yaml",
     "ipv6.yaml",
     "precedence.yaml",
+    "protocols.yaml",
     "sni-status.yaml",
     "sni.yaml",
     "spoofed-tags.yaml",
+    "unwritten.yaml",
     "wildcards.yaml",
     "wire-forms.yaml",
 ];

@@ -24,11 +24,9 @@ pub async fn exchange(
         let _ = stream.write_all(request).await;
         let _ = stream.flush().await;
         let method = request.split(|byte| *byte == b' ').next();
-        let mut reader = Reader {
-            stream,
-            buffer: Vec::new(),
-        };
-        reader.response(method.unwrap_or_default()).await
+        Reader::new(stream)
+            .response(method.unwrap_or_default())
+            .await
     };
     match tokio::time::timeout(deadline, conversation).await {
         Ok(answer) => answer,
@@ -36,13 +34,37 @@ pub async fn exchange(
     }
 }
 
-struct Reader<'s> {
+/// The server's side of a connection, on which several responses may come. It waits for as long as
+/// it takes: the deadline is the caller's.
+pub struct Reader<'s> {
     stream: &'s mut dyn Stream,
     buffer: Vec<u8>,
 }
 
-impl Reader<'_> {
-    async fn response(&mut self, method: &[u8]) -> anyhow::Result<Answer> {
+impl<'s> Reader<'s> {
+    /// Nothing of the connection has been read yet.
+    pub fn new(stream: &'s mut dyn Stream) -> Self {
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Sends exactly `bytes`.
+    ///
+    /// # Errors
+    /// If the server has closed the connection.
+    pub async fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.stream.write_all(bytes).await?;
+        Ok(self.stream.flush().await?)
+    }
+
+    /// The next response to a request with `method`: as long as it says it is, or to the
+    /// connection's end. Of a tunnel nothing is read. Passes 100 and 103 over.
+    ///
+    /// # Errors
+    /// If what arrives is not HTTP/1, or ends in the middle.
+    pub async fn response(&mut self, method: &[u8]) -> anyhow::Result<Answer> {
         loop {
             if self.buffer.is_empty() && !self.more().await? {
                 return Ok(Answer::Reset("the connection was closed".to_owned()));
@@ -59,6 +81,14 @@ impl Reader<'_> {
             }
             return Ok(Answer::Response(response));
         }
+    }
+
+    /// True once the server has closed the connection without a further byte.
+    ///
+    /// # Errors
+    /// If the connection fails other than by a reset.
+    pub async fn is_at_end(&mut self) -> anyhow::Result<bool> {
+        Ok(self.buffer.is_empty() && !self.more().await?)
     }
 
     /// Reads more; false at the end.
@@ -102,14 +132,22 @@ impl Reader<'_> {
         }
     }
 
-    async fn exactly(&mut self, length: usize) -> anyhow::Result<Vec<u8>> {
+    /// The next `length` bytes, of a tunnel for example.
+    ///
+    /// # Errors
+    /// If the connection ends before them.
+    pub async fn exactly(&mut self, length: usize) -> anyhow::Result<Vec<u8>> {
         while self.buffer.len() < length {
             ensure!(self.more().await?, "the connection ended inside a body");
         }
         Ok(self.buffer.drain(..length).collect())
     }
 
-    async fn head(&mut self) -> anyhow::Result<Response> {
+    /// The next status line with its headers, 100 and 103 too.
+    ///
+    /// # Errors
+    /// If what arrives is not HTTP/1, or ends in the middle.
+    pub async fn head(&mut self) -> anyhow::Result<Response> {
         let head = self.until(b"\r\n\r\n").await?;
         let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
         let status_line = lines.next().unwrap_or_default();

@@ -11,29 +11,29 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Answer, MAX_RESPONSE, Response, Stream};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The largest frame that is read and written: SETTINGS_MAX_FRAME_SIZE as it is without settings.
 const MAX_FRAME: usize = 16_384;
 
 const STREAM: u32 = 1;
 
-mod kind {
-    pub(super) const DATA: u8 = 0;
-    pub(super) const HEADERS: u8 = 1;
-    pub(super) const RST_STREAM: u8 = 3;
-    pub(super) const SETTINGS: u8 = 4;
-    pub(super) const PING: u8 = 6;
-    pub(super) const GOAWAY: u8 = 7;
-    pub(super) const CONTINUATION: u8 = 9;
+pub(super) mod kind {
+    pub(in crate::raw) const DATA: u8 = 0;
+    pub(in crate::raw) const HEADERS: u8 = 1;
+    pub(in crate::raw) const RST_STREAM: u8 = 3;
+    pub(in crate::raw) const SETTINGS: u8 = 4;
+    pub(in crate::raw) const PING: u8 = 6;
+    pub(in crate::raw) const GOAWAY: u8 = 7;
+    pub(in crate::raw) const CONTINUATION: u8 = 9;
 }
 
-mod flag {
-    pub(super) const ACK: u8 = 1;
-    pub(super) const END_STREAM: u8 = 1;
-    pub(super) const END_HEADERS: u8 = 4;
-    pub(super) const PADDED: u8 = 8;
-    pub(super) const PRIORITY: u8 = 32;
+pub(super) mod flag {
+    pub(in crate::raw) const ACK: u8 = 1;
+    pub(in crate::raw) const END_STREAM: u8 = 1;
+    pub(in crate::raw) const END_HEADERS: u8 = 4;
+    pub(in crate::raw) const PADDED: u8 = 8;
+    pub(in crate::raw) const PRIORITY: u8 = 32;
 }
 
 /// A request: its header fields in the order in which they are sent.
@@ -89,7 +89,7 @@ pub async fn exchange(
     let conversation = async {
         let mut bytes = PREFACE.to_vec();
         frame(&mut bytes, kind::SETTINGS, 0, 0, &[]);
-        request_frames(&mut bytes, request);
+        request_frames(&mut bytes, STREAM, request);
         // A server that gives up early closes before it has read all; its answer is to be read.
         let _ = stream.write_all(&bytes).await;
         let _ = stream.flush().await;
@@ -112,7 +112,8 @@ pub async fn exchange(
     }
 }
 
-fn request_frames(bytes: &mut Vec<u8>, request: &Request) {
+/// HEADERS and CONTINUATION of a request.
+pub(super) fn request_frames(bytes: &mut Vec<u8>, stream: u32, request: &Request) {
     let mut block = Vec::new();
     for (name, value) in &request.fields {
         // A literal that is not indexed, with a new name.
@@ -132,7 +133,7 @@ fn request_frames(bytes: &mut Vec<u8>, request: &Request) {
         if pieces.peek().is_none() {
             flags |= flag::END_HEADERS;
         }
-        frame(bytes, kind, flags, STREAM, piece);
+        frame(bytes, kind, flags, stream, piece);
         if flags & flag::END_HEADERS != 0 {
             return;
         }
@@ -157,7 +158,7 @@ fn literal(block: &mut Vec<u8>, bytes: &[u8]) {
     block.extend_from_slice(bytes);
 }
 
-fn frame(bytes: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+pub(super) fn frame(bytes: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     // The length has 24 bits; no payload is longer than MAX_FRAME.
     bytes.extend_from_slice(&(payload.len() as u32).to_be_bytes()[1..]);
     bytes.extend_from_slice(&[kind, flags]);
@@ -165,11 +166,11 @@ fn frame(bytes: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) 
     bytes.extend_from_slice(payload);
 }
 
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
+pub(super) struct Frame {
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
+    pub(super) payload: Vec<u8>,
 }
 
 struct Reader<'s> {
@@ -184,7 +185,7 @@ struct Reader<'s> {
 impl Reader<'_> {
     async fn answer(&mut self) -> anyhow::Result<Answer> {
         loop {
-            let Some(frame) = self.frame().await? else {
+            let Some(frame) = next_frame(self.stream).await? else {
                 return Ok(Answer::Reset("the connection was closed".to_owned()));
             };
             let ends = frame.flags & flag::END_STREAM != 0;
@@ -279,37 +280,37 @@ impl Reader<'_> {
         let _ = self.stream.write_all(&bytes).await;
         let _ = self.stream.flush().await;
     }
+}
 
-    /// The next frame, or `None` at the connection's end.
-    async fn frame(&mut self) -> anyhow::Result<Option<Frame>> {
-        let mut head = [0; 9];
-        if self.stream.read_exact(&mut head).await.is_err() {
-            return Ok(None);
-        }
-        let [a, b, c, kind, flags, stream @ ..] = head;
-        let length = u32::from_be_bytes([0, a, b, c]) as usize;
-        ensure!(
-            length <= MAX_FRAME,
-            "not HTTP/2: {:?}",
-            String::from_utf8_lossy(&head)
-        );
-        let mut payload = vec![0; length];
-        self.stream
-            .read_exact(&mut payload)
-            .await
-            .context("the connection ended inside a frame")?;
-        Ok(Some(Frame {
-            kind,
-            flags,
-            // The first bit is reserved.
-            stream: u32::from_be_bytes(stream) & 0x7fff_ffff,
-            payload,
-        }))
+/// The next frame, or `None` at the connection's end.
+pub(super) async fn next_frame(stream: &mut dyn Stream) -> anyhow::Result<Option<Frame>> {
+    let mut head = [0; 9];
+    if stream.read_exact(&mut head).await.is_err() {
+        return Ok(None);
     }
+    let [a, b, c, kind, flags, id @ ..] = head;
+    let length = u32::from_be_bytes([0, a, b, c]) as usize;
+    ensure!(
+        length <= MAX_FRAME,
+        "not HTTP/2: {:?}",
+        String::from_utf8_lossy(&head)
+    );
+    let mut payload = vec![0; length];
+    stream
+        .read_exact(&mut payload)
+        .await
+        .context("the connection ended inside a frame")?;
+    Ok(Some(Frame {
+        kind,
+        flags,
+        // The first bit is reserved.
+        stream: u32::from_be_bytes(id) & 0x7fff_ffff,
+        payload,
+    }))
 }
 
 /// The payload of DATA or HEADERS without padding and priority (RFC 9113, 6.1 and 6.2).
-fn unpadded(frame: &Frame) -> anyhow::Result<&[u8]> {
+pub(super) fn unpadded(frame: &Frame) -> anyhow::Result<&[u8]> {
     let mut payload = frame.payload.as_slice();
     if frame.kind == kind::CONTINUATION {
         return Ok(payload);
@@ -326,7 +327,7 @@ fn unpadded(frame: &Frame) -> anyhow::Result<&[u8]> {
 }
 
 /// An error code (RFC 9113, 7) by name where a test is likely to meet it.
-fn code_of(bytes: &[u8]) -> String {
+pub(super) fn code_of(bytes: &[u8]) -> String {
     match bytes.try_into().map(u32::from_be_bytes) {
         Ok(0) => "NO_ERROR".to_owned(),
         Ok(1) => "PROTOCOL_ERROR".to_owned(),
@@ -347,7 +348,7 @@ mod tests {
         let mut request = Request::get(b"\xff, \0");
         request.push("x-long", long.clone());
         let mut bytes = Vec::new();
-        request_frames(&mut bytes, &request);
+        request_frames(&mut bytes, STREAM, &request);
         // HEADERS of the largest size, then CONTINUATION.
         assert_eq!(bytes[..9], [0, 0x40, 0, 1, flag::END_STREAM, 0, 0, 0, 1]);
         let rest = &bytes[9 + MAX_FRAME..];

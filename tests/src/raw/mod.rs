@@ -6,9 +6,12 @@
 mod connect;
 pub mod http1;
 pub mod http2;
+pub mod http3;
+pub mod session;
 pub mod tls;
 
 pub use connect::{Connection, Peer, Stream, connect};
+pub use session::{Progress, Session};
 
 /// No response of a test is longer, in bytes.
 const MAX_RESPONSE: usize = 1 << 20;
