@@ -36,6 +36,8 @@ pub(crate) struct Arrived {
     pub(crate) headers: HeaderMap,
     /// The body as text; empty where a tunnel begins.
     pub(crate) body: String,
+    /// The trailers.
+    pub(crate) trailers: HeaderMap,
 }
 
 #[derive(Debug, Default)]
@@ -139,10 +141,12 @@ async fn answer(
     let protocol = request.headers().get(UPGRADE).cloned();
     let is_extended = request.extensions().get::<Protocol>().is_some();
     let is_tunnel = protocol.is_some() || request.method() == Method::CONNECT;
-    let body = if is_tunnel {
-        Bytes::new()
+    let (body, trailers) = if is_tunnel {
+        (Bytes::new(), HeaderMap::new())
     } else {
-        request.body_mut().collect().await?.to_bytes()
+        let collected = request.body_mut().collect().await?;
+        let trailers = collected.trailers().cloned().unwrap_or_default();
+        (collected.to_bytes(), trailers)
     };
     let body = String::from_utf8_lossy(&body).into_owned();
     let text = format!("{what} {body}\n");
@@ -154,6 +158,7 @@ async fn answer(
             what,
             headers: request.headers().clone(),
             body,
+            trailers,
         });
     if is_tunnel {
         return Ok(tunnel(request, protocol, is_extended));

@@ -141,3 +141,28 @@ async fn alpn_chooses_the_protocol_and_the_policy_stays_the_same() -> anyhow::Re
         ])
         .await
 }
+
+/// Some servers add the trailers of a request to its headers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_does_not_survive_in_trailers() -> anyhow::Result<()> {
+    let gateway = Gateway::start("trailers", POLICY).await?;
+    let mut session = Session::open(gateway.connect("strict").await?);
+    let mut request = Request::get(b"shop.example.com");
+    request.end_stream = false;
+    let stream = session.request(&request);
+    session.data(stream, b"body", false);
+    let trailers = [("x-traffic-direction", "east-west"), ("x-checksum", "1")];
+    session.request_trailers(stream, &trailers);
+    let answer = response(soon(session.answer(stream)).await?)?;
+    assert_eq!(answer.status, 200);
+    let arrived = gateway.upstream.take();
+    let names: Vec<&str> = arrived[0]
+        .trailers
+        .keys()
+        .map(|name| name.as_str())
+        .collect();
+    assert_eq!(names, ["x-checksum"]);
+    assert_eq!(arrived[0].headers["x-traffic-direction"], "north-south");
+    gateway.stop().await?;
+    Ok(())
+}

@@ -74,6 +74,18 @@ impl Session {
         frame(&mut self.out, kind::DATA, flags, id, bytes);
     }
 
+    /// Queues trailers, with which the request ends.
+    pub fn request_trailers(&mut self, id: u32, fields: &[(&str, &str)]) {
+        let fields = fields
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+        let trailers = Request {
+            fields: fields.collect(),
+            end_stream: true,
+        };
+        request_frames(&mut self.out, id, &trailers);
+    }
+
     /// Waits until the stream has ended.
     ///
     /// # Errors
