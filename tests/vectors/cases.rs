@@ -177,6 +177,15 @@ pub fn count() -> usize {
 impl Case {
     /// The decision of a policy; `None` where no filter is ever asked.
     pub fn decide(&self, policy: &Policy) -> Option<Verdict> {
+        self.ask(policy, |request| policy.decide(self.at, request))
+    }
+
+    /// What `question` says of the request as the policy gets it; `None` where no filter is asked.
+    pub fn ask<T>(
+        &self,
+        policy: &Policy,
+        question: impl FnOnce(&mut Request<'_>) -> T,
+    ) -> Option<T> {
         let tag = self.sent_tag(policy);
         let mut request = Request::new(&self.authority.as_ref()?.0);
         request.source = self.source;
@@ -190,7 +199,7 @@ impl Case {
         request.namespace = Some(&self.namespace);
         // Any day will do between the two that expires.yaml names; real Envoy has its own clock.
         request.today = Date::parse("2026-11-24");
-        Some(policy.decide(self.at, &mut request))
+        Some(question(&mut request))
     }
 
     fn sends(&self, header: &str) -> bool {

@@ -5,27 +5,8 @@
 #[path = "../../../tests/vectors/cases.rs"]
 mod cases;
 
-use cases::{Case, Vectors};
-use meridian_policy::{Candidate, Outcome, Policy, Principal, Reason, Request};
-
-fn candidates(case: &Case, policy: &Policy) -> Option<Vec<Candidate>> {
-    let tags: Vec<&[u8]> = case.tag.iter().map(|tag| tag.0.as_slice()).collect();
-    let tag = tags.join(&b","[..]);
-    let mut request = Request::new(&case.authority.as_ref()?.0);
-    request.source = case.source;
-    request.destination = case.destination;
-    request.peer = case.principal.as_deref().and_then(Principal::parse);
-    request.sni = case.sni.as_deref().map(str::as_bytes);
-    request.tls = case.is_tls();
-    request.cluster = case.cluster.as_deref();
-    request.tag = (!tags.is_empty()).then_some(&*tag);
-    request.forwarded = case
-        .headers
-        .keys()
-        .any(|name| name.eq_ignore_ascii_case("x-forwarded-for"));
-    request.namespace = Some(&case.namespace);
-    Some(policy.candidates(case.at, &mut request))
-}
+use cases::Vectors;
+use meridian_policy::{Outcome, Reason};
 
 #[test]
 fn the_winner_and_the_dry_run_are_the_decision_s() {
@@ -35,7 +16,9 @@ fn the_winner_and_the_dry_run_are_the_decision_s() {
             let name = &case.name;
             let (Some(verdict), Some(candidates)) = (
                 case.decide(&vectors.policy),
-                candidates(case, &vectors.policy),
+                case.ask(&vectors.policy, |request| {
+                    vectors.policy.candidates(case.at, request)
+                }),
             ) else {
                 continue;
             };
