@@ -5,13 +5,12 @@
 //! `notNamespaces` do so too, but `principals` and `namespaces` hold for neither: they are about
 //! callers that are known.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 
+use crate::decision::Facts;
 use crate::mesh::read_networks;
 use crate::reader::{Errors, Node};
-use crate::{Action, Principal, PrincipalPattern};
+use crate::{Action, Evidence, Principal, PrincipalPattern};
 
 /// The condition `from`: who calls. All its fields must hold.
 #[derive(Debug, Clone, Default)]
@@ -81,11 +80,10 @@ impl From {
 
     /// The first field that keeps a rule of this action from taking part; `None` when all hold.
     /// Evidence is asked for only when a field needs it.
-    pub fn unmet(
+    pub(crate) fn unmet<E: Evidence>(
         &self,
         action: Action,
-        mut peer: impl FnMut() -> Option<Principal>,
-        mut source: impl FnMut() -> Option<IpAddr>,
+        facts: &mut Facts<'_, E>,
     ) -> Option<Unmet> {
         let missing = action == Action::Deny;
         let as_str = Principal::as_str as fn(&Principal) -> &str;
@@ -107,10 +105,8 @@ impl From {
         ];
         for (patterns, negated, part, condition) in identity {
             let Some(patterns) = patterns else { continue };
-            let holds = match peer() {
-                Some(peer) => {
-                    patterns.iter().any(|pattern| pattern.matches(part(&peer))) != negated
-                }
+            let holds = match facts.peer() {
+                Some(peer) => patterns.iter().any(|pattern| pattern.matches(part(peer))) != negated,
                 None => negated && missing,
             };
             if !holds {
@@ -123,7 +119,7 @@ impl From {
         ];
         for (networks, negated, condition) in networks {
             let Some(networks) = networks else { continue };
-            let holds = match source() {
+            let holds = match facts.source() {
                 Some(source) => networks.iter().any(|network| network.contains(&source)) != negated,
                 // A caller who hides or forges its address is refused as if it were listed.
                 None => missing,

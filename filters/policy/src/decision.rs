@@ -275,12 +275,7 @@ pub(crate) fn unmet<E: Evidence>(
         return Some(Unmet::NotHosts);
     }
     let from = rule.from.as_ref()?;
-    let facts = std::cell::RefCell::new(facts);
-    from.unmet(
-        rule.action,
-        || facts.borrow_mut().peer().cloned(),
-        || facts.borrow_mut().source(),
-    )
+    from.unmet(rule.action, facts)
 }
 
 /// The evidence of one request, each piece asked for at most once.
@@ -381,8 +376,9 @@ impl<'e, E: Evidence> Facts<'e, E> {
         Direction::from_word(std::str::from_utf8(&tag).ok()?)
     }
 
-    /// The port of the request: as written, else the scheme's; of a connection the one it dialled. Only at ingress does TLS tell the
-    /// scheme; inside the mesh every connection is TLS, whatever the client's scheme was.
+    /// The port of the request: as written, else the scheme's; of a connection the one it dialled.
+    /// Only at ingress does TLS tell the scheme; inside the mesh every connection is TLS, whatever
+    /// the client's scheme was.
     pub(crate) fn port(&mut self, authority: &Authority) -> u16 {
         if let Some(port) = authority.port {
             return port;

@@ -15,8 +15,8 @@ mod look_alikes;
 mod sections;
 mod width;
 
-/// Every warning of a policy: of the mesh, of the rules in the order of the vantage points, of names. The time it takes grows with the number
-/// of hosts, not with their product.
+/// Every warning of a policy: of the mesh, of the rules in the order of the vantage points, of days,
+/// of names. The time it takes grows with the number of hosts, not with their product.
 pub fn of(file: &PolicyFile) -> Vec<ConfigError> {
     let mut warnings = of_mesh(file);
     for vantage in Vantage::ALL {
