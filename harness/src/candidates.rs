@@ -157,6 +157,10 @@ fn words(
             };
             ("lost", reason)
         }
+        Outcome::NoHost => (
+            "condition",
+            "where the connection is to go is not known, which never allows it".to_owned(),
+        ),
         Outcome::SniMismatch => (
             "lost",
             "the TLS connection was opened for another host, which is refused before any rule"

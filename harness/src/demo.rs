@@ -213,6 +213,7 @@ fn decide_connection(policy: &Policy, vantage: Vantage, request: &mut Request<'_
         authority: verdict.authority,
         dry_run: verdict.dry_run,
         tags: TagWrite::Remove,
+        caller: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use meridian_metrics::{Kind, METRICS};
+use meridian_metrics::METRICS;
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -85,9 +85,7 @@ fn the_demo_prints_what_the_readme_shows() {
 fn the_table_of_metrics_is_the_code_s() {
     let readme = readme();
     for metric in METRICS {
-        let kind = match metric.kind {
-            Kind::Counter => "counter",
-        };
+        let kind = metric.kind.as_str();
         let labels: Vec<String> = metric
             .labels
             .iter()
@@ -97,7 +95,7 @@ fn the_table_of_metrics_is_the_code_s() {
             "| `{}` | {kind} | {} | {} |",
             metric.name,
             labels.join(", "),
-            metric.help
+            metric.help()
         );
         assert!(readme.contains(&row), "the README lacks the row\n{row}");
     }

@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use meridian::config::access_log::AccessLog;
 use meridian::config::cluster::Upstream;
-use meridian::config::connections::AccessLog;
 use meridian::config::ingress::Ingress;
 use meridian::config::passthrough::Passthrough;
 use meridian::config::routes::Route;
@@ -143,6 +143,8 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
         passthrough: Passthrough {
             addresses: vec![Address::Socket((Ipv4Addr::LOCALHOST, 0).into())],
             routes: vec![Route::new("*", upstream)],
+            plain_tcp: true,
+            inside: Vec::new(),
         },
     };
     let mut bootstrap = gateway.to_config(&Proxy {

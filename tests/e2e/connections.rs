@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use meridian::config::access_log::AccessLog;
 use meridian::config::cluster::Upstream;
-use meridian::config::connections::AccessLog;
 use meridian::config::egress::Egress;
 use meridian::config::ingress::Ingress;
 use meridian::config::listener::PeerAuthentication;
@@ -154,6 +154,8 @@ impl Gateway {
         let passthrough = Passthrough {
             addresses: everywhere(),
             routes: vec![route()],
+            plain_tcp: true,
+            inside: Vec::new(),
         };
         let name = vantage.as_str();
         let principal = format!("cluster.local/ns/istio-system/sa/{name}");
@@ -164,10 +166,7 @@ impl Gateway {
                 .certificates
                 .write_identity(name, &principal, None)
                 .unwrap(),
-            filters: Some(Filters {
-                modules: self.modules.clone(),
-                policy: policy.to_string(),
-            }),
+            filters: Some(Filters::new(self.modules.clone(), policy.to_string())),
             access_log: AccessLog::File(self.access_log(vantage)),
             admin: None,
             addresses: vec![GATEWAY.into()],

@@ -38,10 +38,7 @@ impl Gateway {
         .await??;
         let run = RunFolder::create(name)?;
         let policy: Value = yaml_serde::from_str(policy).context("the policy")?;
-        let filters = Filters {
-            modules: paths::modules_dir()?,
-            policy: policy.to_string(),
-        };
+        let filters = Filters::new(paths::modules_dir()?, policy.to_string());
         let file = run.path().join("discovered.json");
         let filter = filters.http_filter(Vantage::Ingress)["typed_config"].clone();
         publish(&file, 0, filter)?;

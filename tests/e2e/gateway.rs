@@ -98,10 +98,7 @@ impl Gateway {
         let upstream = Upstream::http().await?;
         let tunnel_end = Upstream::tunnel_end().await?;
         let policy: Value = yaml_serde::from_str(policy).context("the policy")?;
-        let filters = Filters {
-            modules: paths::modules_dir()?,
-            policy: serde_json::to_string(&policy)?,
-        };
+        let filters = Filters::new(paths::modules_dir()?, serde_json::to_string(&policy)?);
         let bootstrap = Surroundings {
             filter: filters.http_filter(Vantage::Ingress),
             certificates: &certificates,

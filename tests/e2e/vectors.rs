@@ -208,10 +208,10 @@ impl World {
             if listeners.contains_key(&key) {
                 continue;
             }
-            let filters = Filters {
-                modules: self.modules.clone(),
-                policy: serde_json::to_string(&vectors.document)?,
-            };
+            let filters = Filters::new(
+                self.modules.clone(),
+                serde_json::to_string(&vectors.document)?,
+            );
             listeners.insert(
                 key,
                 Listener {

@@ -19,6 +19,24 @@
 pub enum Kind {
     /// Only rises.
     Counter,
+    /// Is set.
+    Gauge,
+    /// Counts observations by their size.
+    Histogram {
+        /// The upper bounds of its buckets, rising, in the unit of the metric's name.
+        buckets: &'static [u32],
+    },
+}
+
+impl Kind {
+    /// The word of Prometheus's `# TYPE` lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram { .. } => "histogram",
+        }
+    }
 }
 
 /// A metric of the filters.
@@ -30,8 +48,6 @@ pub struct Metric {
     pub kind: Kind,
     /// Its labels, in the order of [`Metric::stat_name`].
     pub labels: &'static [&'static str],
-    /// What it counts, in one sentence.
-    pub help: &'static str,
 }
 
 /// Every request that a filter decided over.
@@ -45,7 +61,6 @@ pub const REQUESTS: Metric = Metric {
         "decision",
         "rule",
     ],
-    help: "Requests by what was decided over them.",
 };
 
 /// Every connection that a filter decided over without reading it: TLS passthrough and plain TCP.
@@ -53,7 +68,6 @@ pub const CONNECTIONS: Metric = Metric {
     name: "meridian_connections_total",
     kind: Kind::Counter,
     labels: &["reporter", "direction", "decision", "rule"],
-    help: "Connections of TLS passthrough and plain TCP by what was decided over them.",
 };
 
 /// Every request, or connection, for which a dry run had something to say.
@@ -61,11 +75,59 @@ pub const DRY_RUN: Metric = Metric {
     name: "meridian_dry_run_total",
     kind: Kind::Counter,
     labels: &["reporter", "direction", "decision", "rule"],
-    help: "Requests and connections by what a rule or section in dry run would have decided.",
+};
+
+/// Every request at the egress gateway, by who sent it. A metric of its own, because a label of
+/// [`REQUESTS`] would multiply its series by the namespaces.
+pub const CALLERS: Metric = Metric {
+    name: "meridian_caller_requests_total",
+    kind: Kind::Counter,
+    labels: &["reporter", "direction", "decision", "source_namespace"],
+};
+
+/// Every request that has ended, if `metrics.responses` asks for it.
+pub const RESPONSES: Metric = Metric {
+    name: "meridian_responses_total",
+    kind: Kind::Counter,
+    labels: &["reporter", "direction", "response_code_class"],
+};
+
+/// How long requests took, if `metrics.durations` asks for it.
+pub const DURATION: Metric = Metric {
+    name: "meridian_request_duration_milliseconds",
+    kind: Kind::Histogram {
+        buckets: &[
+            1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000,
+        ],
+    },
+    labels: &["reporter", "direction"],
+};
+
+/// Which policy is in force.
+pub const POLICY_REVISION: Metric = Metric {
+    name: "meridian_policy_revision",
+    kind: Kind::Gauge,
+    labels: &["reporter"],
+};
+
+/// How large the policy in force is.
+pub const POLICY_RULES: Metric = Metric {
+    name: "meridian_policy_rules",
+    kind: Kind::Gauge,
+    labels: &["reporter"],
 };
 
 /// All metrics, in the order of the documentation.
-pub const METRICS: &[Metric] = &[REQUESTS, CONNECTIONS, DRY_RUN];
+pub const METRICS: &[Metric] = &[
+    REQUESTS,
+    CONNECTIONS,
+    DRY_RUN,
+    CALLERS,
+    RESPONSES,
+    DURATION,
+    POLICY_REVISION,
+    POLICY_RULES,
+];
 
 /// Every label of every metric, once.
 pub const LABELS: &[&str] = &[
@@ -74,9 +136,49 @@ pub const LABELS: &[&str] = &[
     "component_type",
     "decision",
     "rule",
+    "source_namespace",
+    "response_code_class",
 ];
 
+/// The values of the label `response_code_class`, by the first digit of the code; `none` for a request
+/// that ended without a response, as when its client went away.
+pub const RESPONSE_CODE_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The value of `source_namespace` for a caller without an identity of the mesh.
+pub const UNKNOWN_NAMESPACE: &str = "unknown";
+/// The value of `source_namespace` for the namespaces that the policy does not name.
+pub const OTHER_NAMESPACE: &str = "other";
+
 impl Metric {
+    /// What it counts, in one sentence. Not a field, so that no module carries the sentences.
+    pub fn help(&self) -> &'static str {
+        match self.name {
+            name if name == REQUESTS.name => "Requests by what was decided over them.",
+            name if name == CONNECTIONS.name => {
+                "Connections of TLS passthrough and plain TCP by what was decided over them."
+            }
+            name if name == DRY_RUN.name => {
+                "Requests and connections by what a rule or section in dry run would have decided."
+            }
+            name if name == CALLERS.name => {
+                "Requests at the egress gateway by the caller's namespace, where the policy names it."
+            }
+            name if name == RESPONSES.name => {
+                "Requests that have ended, by the class of their response code."
+            }
+            name if name == DURATION.name => {
+                "How long requests took, from their first byte to the last one of the response."
+            }
+            name if name == POLICY_REVISION.name => {
+                "The first 48 bits of the SHA-256 of the policy in force."
+            }
+            name if name == POLICY_RULES.name => {
+                "The rules of the policy in force, for this reporter."
+            }
+            _ => "",
+        }
+    }
+
     /// The name of the stat in Envoy that carries these label values, one for each of
     /// [`Metric::labels`]: tags first, then the name, as Istio's own filters have it, so that one
     /// regular expression a label serves plain Envoy and `extraStatTags` alike.
@@ -110,6 +212,28 @@ pub fn tag_regex(label: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_follow_prometheus() {
+        for metric in METRICS {
+            let counts = metric.name.ends_with("_total");
+            assert_eq!(counts, metric.kind == Kind::Counter, "{}", metric.name);
+            if let Kind::Histogram { buckets } = metric.kind {
+                assert!(buckets.is_sorted_by(|low, high| low < high));
+            }
+        }
+    }
+
+    // Envoy searches the whole name for a label's expression: the end of another label's name would
+    // be taken for it.
+    #[test]
+    fn no_label_ends_like_another() {
+        for label in LABELS {
+            for other in LABELS.iter().filter(|other| *other != label) {
+                assert!(!other.ends_with(label), "{other} ends in {label}");
+            }
+        }
+    }
 
     #[test]
     fn every_label_is_listed_once() {

@@ -1,12 +1,16 @@
 //! The counters of a vantage point, defined when the policy is loaded.
 
-use meridian_metrics::{CONNECTIONS, DRY_RUN, Metric, REQUESTS};
-use meridian_policy::{
-    Action, ComponentType, Direction, DryRun, Mode, Policy, Reason, Section, SniMode, Vantage,
+use meridian_metrics::{
+    CALLERS, CONNECTIONS, DRY_RUN, Metric, OTHER_NAMESPACE, REQUESTS, UNKNOWN_NAMESPACE,
 };
+use meridian_policy::{
+    Action, Caller, ComponentType, Direction, DryRun, Mode, Policy, Reason, Section, SniMode,
+    Vantage,
+};
+use proxy_wasm::types::MetricType;
 
 use crate::filter::Subject;
-use crate::host::{Counter, Refused};
+use crate::host::{Refused, Stat};
 
 /// Decisions without a rule come before the rules: default, invalid host, SNI mismatch.
 const WITHOUT_RULE: usize = 3;
@@ -15,9 +19,11 @@ const WITHOUT_RULE: usize = 3;
 /// defined in a request.
 pub(crate) struct Counters {
     /// By reason, component type (of requests alone) and direction.
-    decided: Vec<Option<Counter>>,
+    decided: Vec<Option<Stat>>,
     /// By reason and direction.
-    dry_run: Vec<Option<Counter>>,
+    dry_run: Vec<Option<Stat>>,
+    /// By caller, decision and direction; empty where callers are not told apart.
+    callers: Vec<Option<Stat>>,
     /// How many component types are told apart.
     components: usize,
 }
@@ -31,8 +37,10 @@ impl Counters {
     ) -> Result<Self, Refused> {
         let section = policy.section(vantage);
         let sni = match subject {
-            Subject::Requests if vantage == Vantage::Ingress => policy.sni.mismatch,
-            _ => SniMode::Ignore,
+            Subject::Requests if vantage == Vantage::Ingress => {
+                [policy.sni.mismatch, policy.sni.missing]
+            }
+            _ => [SniMode::Ignore; 2],
         };
         let (metric, components) = match subject {
             Subject::Requests => (&REQUESTS, ComponentType::ALL),
@@ -42,8 +50,28 @@ impl Counters {
         let mut counters = Self {
             decided: Vec::new(),
             dry_run: Vec::new(),
+            callers: Vec::new(),
             components: components.len(),
         };
+        if subject == Subject::Requests && vantage == Vantage::Egress && !policy.callers.is_empty()
+        {
+            let others = [OTHER_NAMESPACE, UNKNOWN_NAMESPACE];
+            for namespace in policy.callers.iter().map(String::as_str).chain(others) {
+                for decision in Action::ALL {
+                    for direction in Direction::ALL {
+                        let values = [
+                            vantage.as_str(),
+                            direction.as_str(),
+                            decision.as_str(),
+                            namespace,
+                        ];
+                        let name = CALLERS.stat_name(&values);
+                        let counter = Stat::define(MetricType::Counter, &name)?;
+                        counters.callers.push(Some(counter));
+                    }
+                }
+            }
+        }
         for slot in 0..WITHOUT_RULE + section.rules.len() {
             let define =
                 |metric: &Metric, component: ComponentType, direction: Direction, decision| {
@@ -59,7 +87,7 @@ impl Counters {
                     } else {
                         metric.stat_name(&[vantage, direction, decision, rule])
                     };
-                    Counter::define(&name).map(Some)
+                    Stat::define(MetricType::Counter, &name).map(Some)
                 };
             for component in components {
                 for direction in Direction::ALL {
@@ -89,11 +117,7 @@ impl Counters {
             ComponentType::Application if self.components > 1 => 1,
             _ => 0,
         };
-        let direction = match direction {
-            Direction::NorthSouth => 0,
-            Direction::EastWest => 1,
-            Direction::Unknown => 2,
-        };
+        let direction = index(direction);
         let row = slot(reason) * self.components + component;
         increment(&self.decided, row, direction)?;
         match dry_run {
@@ -101,9 +125,39 @@ impl Counters {
             None => Ok(()),
         }
     }
+
+    /// Counts the caller of a request.
+    pub(crate) fn count_caller(
+        &self,
+        caller: Caller,
+        decision: Action,
+        direction: Direction,
+    ) -> Result<(), Refused> {
+        let decisions = Action::ALL.len();
+        let named = self.callers.len() / (decisions * Direction::ALL.len());
+        let slot = match caller {
+            Caller::Named(index) => index,
+            Caller::Other => named.saturating_sub(2),
+            Caller::Unknown => named.saturating_sub(1),
+        };
+        let decision = match decision {
+            Action::Allow => 0,
+            Action::Deny => 1,
+        };
+        increment(&self.callers, slot * decisions + decision, index(direction))
+    }
 }
 
-fn increment(counters: &[Option<Counter>], row: usize, direction: usize) -> Result<(), Refused> {
+/// The place of a direction in [`Direction::ALL`].
+pub(crate) fn index(direction: Direction) -> usize {
+    match direction {
+        Direction::NorthSouth => 0,
+        Direction::EastWest => 1,
+        Direction::Unknown => 2,
+    }
+}
+
+fn increment(counters: &[Option<Stat>], row: usize, direction: usize) -> Result<(), Refused> {
     let index = row * Direction::ALL.len() + direction;
     match counters.get(index).copied().flatten() {
         Some(counter) => counter.increment(),
@@ -132,7 +186,7 @@ fn label(section: &Section, slot: usize) -> &str {
 }
 
 /// What is decided for the reason of a slot; `None` where that reason cannot decide.
-fn real_decision(section: &Section, sni: SniMode, slot: usize) -> Option<Action> {
+fn real_decision(section: &Section, sni: [SniMode; 2], slot: usize) -> Option<Action> {
     match slot.checked_sub(WITHOUT_RULE) {
         Some(index) => section
             .rules
@@ -143,13 +197,13 @@ fn real_decision(section: &Section, sni: SniMode, slot: usize) -> Option<Action>
             0 if section.mode == Mode::DryRun => Some(Action::Allow),
             0 => Some(section.default),
             1 => Some(Action::Deny),
-            _ => (sni == SniMode::Deny).then_some(Action::Deny),
+            _ => sni.contains(&SniMode::Deny).then_some(Action::Deny),
         },
     }
 }
 
 /// What a dry run would decide for the reason of a slot; `None` where that cannot be.
-fn dry_run_decision(section: &Section, sni: SniMode, slot: usize) -> Option<Action> {
+fn dry_run_decision(section: &Section, sni: [SniMode; 2], slot: usize) -> Option<Action> {
     match slot.checked_sub(WITHOUT_RULE) {
         Some(index) => section
             .rules
@@ -159,7 +213,7 @@ fn dry_run_decision(section: &Section, sni: SniMode, slot: usize) -> Option<Acti
         None => match slot {
             0 => (section.mode == Mode::DryRun).then_some(section.default),
             1 => None,
-            _ => (sni == SniMode::DryRun).then_some(Action::Deny),
+            _ => sni.contains(&SniMode::DryRun).then_some(Action::Deny),
         },
     }
 }

@@ -1,6 +1,6 @@
 //! The evidence of a request or connection, read from the host when it is asked for.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use meridian_policy::{Date, Evidence, Principal};
 
@@ -18,11 +18,11 @@ impl Evidence for Live<'_> {
     }
 
     fn source(&mut self) -> Option<IpAddr> {
-        address("source\0address").map(|source| source.ip())
+        address("source\0address").map(|(source, _)| source)
     }
 
     fn destination(&mut self) -> Option<IpAddr> {
-        let destination = address(DESTINATION)?.ip();
+        let (destination, _) = address(DESTINATION)?;
         match self.filter.subject {
             Subject::Requests => Some(destination),
             // Unless the proxy is known not to have that address, it says nothing.
@@ -37,7 +37,7 @@ impl Evidence for Live<'_> {
     }
 
     fn destination_port(&mut self) -> Option<u16> {
-        address(DESTINATION).map(|destination| destination.port())
+        address(DESTINATION).map(|(_, port)| port)
     }
 
     fn peer(&mut self) -> Option<Principal> {
@@ -80,8 +80,15 @@ impl Evidence for Live<'_> {
 const DESTINATION: &str = "destination\0address";
 
 /// An address property, `ip:port`; a Unix socket's path is none.
-fn address(path: &str) -> Option<SocketAddr> {
-    text(path)?.parse().ok()
+fn address(path: &str) -> Option<(IpAddr, u16)> {
+    let text = text(path)?;
+    let (address, port) = text.rsplit_once(':')?;
+    let address = match address.strip_prefix('[') {
+        // A link-local address may have its interface behind it.
+        Some(address) => address.strip_suffix(']')?.split('%').next()?,
+        None => address,
+    };
+    Some((address.parse().ok()?, port.parse().ok()?))
 }
 
 /// A property that is text and not empty.

@@ -3,13 +3,18 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use meridian_metrics::{Metric, POLICY_REVISION, POLICY_RULES};
 use meridian_policy::{
-    Action, ComponentType, Date, DryRun, Policy, Reason, TagWrite, Vantage, Verdict,
+    Action, ComponentType, Date, Direction, DryRun, Metrics, Policy, Reason, TagWrite, Vantage,
+    Verdict,
 };
+use proxy_wasm::types::MetricType;
 
 use crate::counters::Counters;
+use crate::ends::Ends;
 use crate::evidence::Live;
-use crate::host::{self, GrpcStatus, Refused};
+use crate::filter_state::{self, Entry};
+use crate::host::{self, GrpcStatus, Refused, Stat};
 
 /// A policy at one vantage point.
 pub(crate) struct Filter {
@@ -23,6 +28,7 @@ pub(crate) struct Filter {
     /// The day, if a rule of the policy expires.
     pub(crate) today: Rc<Cell<Option<Date>>>,
     counters: Counters,
+    ends: Ends,
 }
 
 /// What is decided over.
@@ -50,6 +56,10 @@ impl Filter {
         today: Rc<Cell<Option<Date>>>,
     ) -> Result<Self, Refused> {
         let counters = Counters::define(&policy, vantage, subject)?;
+        let ends = match subject {
+            Subject::Requests => Ends::define(policy.metrics, vantage)?,
+            Subject::Connections => Ends::define(Metrics::default(), vantage)?,
+        };
         let tag_property = format!("request\0headers\0{}", policy.tags.direction_header);
         Ok(Self {
             policy,
@@ -59,20 +69,55 @@ impl Filter {
             tag_property,
             today,
             counters,
+            ends,
         })
     }
 
+    /// Says which policy is in force here.
+    pub(crate) fn tell_policy(&self, revision: u64) -> Result<(), Refused> {
+        let rules = self.policy.section(self.vantage).rules.len();
+        self.set(&POLICY_REVISION, revision)?;
+        self.set(&POLICY_RULES, rules.try_into().unwrap_or(u64::MAX))
+    }
+
+    fn set(&self, gauge: &Metric, value: u64) -> Result<(), Refused> {
+        let name = gauge.stat_name(&[self.vantage.as_str()]);
+        Stat::define(MetricType::Gauge, &name)?.record(value)
+    }
+
     /// Decides over the request of the current callback, and carries the decision out.
-    pub(crate) fn on_request(&self) -> Outcome {
+    pub(crate) fn on_request(&self) -> (Outcome, Direction) {
         let verdict = self.policy.decide(self.vantage, &mut Live { filter: self });
+        (self.carry_out(&verdict), verdict.direction)
+    }
+
+    fn carry_out(&self, verdict: &Verdict) -> Outcome {
+        let Verdict {
+            decision,
+            direction,
+            ..
+        } = *verdict;
         let counted = self.counters.count(
             verdict.reason,
             verdict.component,
-            verdict.direction,
+            direction,
             verdict.dry_run,
         );
-        self.note(counted, verdict.dry_run);
-        if let Some(refusal) = self.policy.refusal(&verdict) {
+        let counted = counted.and(match verdict.caller {
+            Some(caller) => self.counters.count_caller(caller, decision, direction),
+            None => Ok(()),
+        });
+        self.note(counted);
+        self.tell(&Entry {
+            decision,
+            rule: self.label(verdict.reason),
+            direction,
+            evidence: verdict.evidence,
+            component: Some(verdict.component),
+            authority: verdict.authority.as_ref(),
+            dry_run: verdict.dry_run.map(|dry_run| self.would(dry_run)),
+        });
+        if let Some(refusal) = self.policy.refusal(verdict) {
             return reply(
                 refusal.status,
                 grpc_status(verdict.reason),
@@ -80,7 +125,7 @@ impl Filter {
                 refusal.body,
             );
         }
-        match self.write_tags(&verdict) {
+        match self.write_tags(verdict) {
             Ok(()) => Outcome::Continue,
             // A client's own tag must not pass for ours.
             Err(Refused(status)) => {
@@ -128,28 +173,60 @@ impl Filter {
             verdict.direction,
             verdict.dry_run,
         );
-        self.note(counted, verdict.dry_run);
+        self.note(counted);
+        self.tell(&Entry {
+            decision: verdict.decision,
+            rule: self.label(verdict.reason),
+            direction: verdict.direction,
+            evidence: verdict.evidence,
+            component: None,
+            authority: verdict.authority.as_ref(),
+            dry_run: verdict.dry_run.map(|dry_run| self.would(dry_run)),
+        });
         if verdict.decision == Action::Allow {
             return Outcome::Continue;
         }
         // A connection has no response code details.
-        tell("meridian_details", &self.details(verdict.reason));
+        set("meridian_details", self.details(verdict.reason).as_bytes());
         close()
     }
 
-    /// Says what was not counted, and in the access log what a dry run would have done.
-    fn note(&self, counted: Result<(), Refused>, dry_run: Option<DryRun>) {
+    /// Measures the request of the current callback, which has ended; its direction is unknown
+    /// where this filter was never asked, because an earlier one answered.
+    pub(crate) fn on_end(&self, direction: Option<Direction>) {
+        let direction = direction.unwrap_or(Direction::Unknown);
+        if let Err(Refused(status)) = self.ends.observe(direction) {
+            log::warn!("a response was not measured: the host answered {status}");
+        }
+    }
+
+    /// Says what was not counted.
+    fn note(&self, counted: Result<(), Refused>) {
         if let Err(Refused(status)) = counted {
             log::warn!("a decision was not counted: the host answered {status}");
         }
-        if let Some(DryRun { decision, reason }) = dry_run {
-            let rule = reason.label(self.policy.section(self.vantage));
-            let mut value = decision.as_str().to_owned();
-            for part in ["{", rule, "}"] {
-                value.push_str(part);
-            }
-            tell("meridian_dry_run", &value);
+    }
+
+    /// Tells the access log: all of the decision, or only what a dry run would have done.
+    fn tell(&self, entry: &Entry<'_>) {
+        if self.policy.tags.filter_state {
+            set(filter_state::NAME, &entry.encode(self.vantage));
+        } else if let Some(dry_run) = &entry.dry_run {
+            set("meridian_dry_run", dry_run.as_bytes());
         }
+    }
+
+    /// `deny{RULE}`
+    fn would(&self, dry_run: DryRun) -> String {
+        let mut would = dry_run.decision.as_str().to_owned();
+        for part in ["{", self.label(dry_run.reason), "}"] {
+            would.push_str(part);
+        }
+        would
+    }
+
+    fn label(&self, reason: Reason) -> &str {
+        reason.label(self.policy.section(self.vantage))
     }
 
     /// What the operator reads in the access log.
@@ -158,9 +235,8 @@ impl Filter {
             Reason::InvalidHost(_) => "meridian_invalid_host".to_owned(),
             Reason::SniMismatch => "meridian_sni_mismatch".to_owned(),
             Reason::Rule(_) | Reason::Default => {
-                let rule = reason.label(self.policy.section(self.vantage));
                 let mut details = "meridian_deny{".to_owned();
-                details.push_str(rule);
+                details.push_str(self.label(reason));
                 details.push('}');
                 details
             }
@@ -209,8 +285,8 @@ pub(crate) fn close() -> Outcome {
     Outcome::Refused
 }
 
-/// Sets filter state that an access log can show: `%FILTER_STATE(wasm.NAME:PLAIN)%`.
-fn tell(name: &str, value: &str) {
+/// Sets filter state that an access log can show, `wasm.NAME`.
+fn set(name: &str, value: &[u8]) {
     if let Err(Refused(status)) = host::set_property(name, value) {
         log::warn!("{name} is not in the access log: the host answered {status}");
     }

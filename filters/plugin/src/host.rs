@@ -62,6 +62,15 @@ unsafe extern "C" {
         return_id: *mut u32,
     ) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+    fn proxy_record_metric(id: u32, value: u64) -> u32;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_size: usize,
+        arguments: *const u8,
+        arguments_size: usize,
+        return_data: *mut *mut u8,
+        return_size: *mut usize,
+    ) -> u32;
     fn proxy_get_current_time_nanoseconds(return_time: *mut u64) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
 }
@@ -109,6 +118,11 @@ pub(crate) fn plugin_configuration() -> Vec<u8> {
         }
     })
     .unwrap_or_default()
+}
+
+/// An integer property; Envoy's durations are of nanoseconds.
+pub(crate) fn number(path: &str) -> Option<i64> {
+    Some(i64::from_le_bytes(property(path)?.try_into().ok()?))
 }
 
 /// The first value of a request header.
@@ -179,8 +193,8 @@ pub(crate) fn property(path: &str) -> Option<Vec<u8>> {
 }
 
 /// Sets the filter state `wasm.NAME`.
-pub(crate) fn set_property(name: &str, value: &str) -> Result<(), Refused> {
-    // SAFETY: both strings are valid for their lengths.
+pub(crate) fn set_property(name: &str, value: &[u8]) -> Result<(), Refused> {
+    // SAFETY: both slices are valid for their lengths.
     done(unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
 }
 
@@ -226,29 +240,45 @@ pub(crate) fn local_reply(
     })
 }
 
-/// A counter; a name that is already there gives the same stat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Counter(u32);
+/// Calls one of Envoy's foreign functions that answers nothing.
+pub(crate) fn call_foreign_function(name: &str, arguments: &[u8]) -> Result<(), Refused> {
+    let mut data = std::ptr::null_mut();
+    let mut size = 0;
+    // SAFETY: all slices are valid for their lengths, the pointers for the call.
+    done(unsafe {
+        proxy_call_foreign_function(
+            name.as_ptr(),
+            name.len(),
+            arguments.as_ptr(),
+            arguments.len(),
+            &mut data,
+            &mut size,
+        )
+    })
+}
 
-impl Counter {
-    /// Defines the counter. The host never frees it.
-    pub(crate) fn define(name: &str) -> Result<Self, Refused> {
+/// A metric; a name that is already there gives the same stat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat(u32);
+
+impl Stat {
+    /// Defines the metric. The host never frees it.
+    pub(crate) fn define(kind: MetricType, name: &str) -> Result<Self, Refused> {
         let mut id = 0;
         // SAFETY: the name is valid for its length, the id for the call.
-        done(unsafe {
-            proxy_define_metric(
-                MetricType::Counter as u32,
-                name.as_ptr(),
-                name.len(),
-                &mut id,
-            )
-        })?;
+        done(unsafe { proxy_define_metric(kind as u32, name.as_ptr(), name.len(), &mut id) })?;
         Ok(Self(id))
     }
 
-    /// Adds one.
+    /// Adds one to a counter.
     pub(crate) fn increment(self) -> Result<(), Refused> {
         // SAFETY: no pointers.
         done(unsafe { proxy_increment_metric(self.0, 1) })
+    }
+
+    /// Sets a gauge, or adds an observation to a histogram.
+    pub(crate) fn record(self, value: u64) -> Result<(), Refused> {
+        // SAFETY: no pointers.
+        done(unsafe { proxy_record_metric(self.0, value) })
     }
 }

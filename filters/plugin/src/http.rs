@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use meridian_policy::Direction;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
@@ -12,6 +13,8 @@ use crate::root::Filters;
 /// One request.
 pub(crate) struct Stream {
     pub(crate) filters: Option<Rc<Filters>>,
+    /// `None` until it is decided over.
+    pub(crate) direction: Option<Direction>,
 }
 
 impl Context for Stream {}
@@ -20,7 +23,11 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let filter = self.filters.as_ref().and_then(|filters| filters.current());
         let outcome = match filter {
-            Some(filter) => Filter::on_request(filter),
+            Some(filter) => {
+                let (outcome, direction) = filter.on_request();
+                self.direction = Some(direction);
+                outcome
+            }
             // Without a policy, or at a listener that is neither inbound nor outbound.
             None => reply(
                 503,
@@ -40,6 +47,13 @@ impl HttpContext for Stream {
         match filter.map_or(Outcome::Refused, Filter::on_trailers) {
             Outcome::Continue => Action::Continue,
             Outcome::Refused => Action::Pause,
+        }
+    }
+
+    fn on_log(&mut self) {
+        let filter = self.filters.as_ref().and_then(|filters| filters.current());
+        if let Some(filter) = filter {
+            filter.on_end(self.direction);
         }
     }
 }

@@ -10,6 +10,7 @@ use proxy_wasm::types::ContextType;
 use crate::connection::Connection;
 use crate::evidence::text;
 use crate::filter::{Filter, Subject};
+use crate::filter_state;
 use crate::host::{self, Refused};
 use crate::http::Stream;
 
@@ -73,16 +74,14 @@ impl Root {
 
     fn load(&mut self) -> Result<Filters, Vec<String>> {
         let configuration = host::plugin_configuration();
+        let revision = meridian_policy::revision(&configuration);
         let policy = Policy::from_json(configuration)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let policy = Rc::new(policy);
         if policy.has_expiring_rules() {
             self.read_clock();
-            if let Err(Refused(status)) = host::tick_every(TICK_MILLISECONDS) {
-                return Err(vec![format!(
-                    "the clock does not tick: the host answered {status}"
-                )]);
-            }
+            let ticking = host::tick_every(TICK_MILLISECONDS);
+            refused(ticking, "the clock does not tick")?;
         }
         let namespace = text("xds\0node\0metadata\0NAMESPACE");
         // A root id that names a vantage point spares a sidecar the question at every request.
@@ -107,22 +106,31 @@ impl Root {
             ]);
         }
         let vantages = named.map_or(self.vantages, std::slice::from_ref);
-        let filters = vantages.iter().map(|vantage| {
-            Filter::new(
+        if policy.tags.filter_state {
+            refused(filter_state::declare(), "the filter state was not declared")?;
+        }
+        let mut filters = Vec::new();
+        for vantage in vantages {
+            let filter = Filter::new(
                 policy.clone(),
                 *vantage,
                 self.subject,
                 namespace.clone(),
                 self.today.clone(),
-            )
-            .map_err(|Refused(status)| {
-                vec![format!(
-                    "a metric was not defined: the host answered {status}"
-                )]
-            })
-        });
-        filters.collect::<Result<_, _>>().map(Filters)
+            );
+            filters.push(refused(filter, "a metric was not defined")?);
+        }
+        // Last: a policy that is refused is not in force.
+        for filter in &filters {
+            refused(filter.tell_policy(revision), "a metric was not set")?;
+        }
+        Ok(Filters(filters))
     }
+}
+
+/// The error of a policy that was refused because the host did not do its part.
+fn refused<T>(answer: Result<T, Refused>, what: &str) -> Result<T, Vec<String>> {
+    answer.map_err(|Refused(status)| vec![format!("{what}: the host answered {status}")])
 }
 
 impl Context for Root {}
@@ -169,6 +177,7 @@ impl RootContext for Root {
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
         Some(Box::new(Stream {
             filters: self.filters.clone(),
+            direction: None,
         }))
     }
 }

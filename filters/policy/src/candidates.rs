@@ -4,9 +4,10 @@
 
 use std::ops::ControlFlow;
 
+use crate::connection::Connection;
 use crate::decision::{Facts, unmet};
 use crate::direction::direction;
-use crate::{Authority, Evidence, Mode, Policy, SniMode, Unmet, Vantage};
+use crate::{Action, Authority, Direction, Evidence, Mode, Policy, SniMode, Unmet, Vantage};
 
 /// A rule with a host pattern that matches, and what became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub enum Outcome {
     /// Its conditions hold, but the connection was opened for another host, which was refused
     /// before any rule was asked.
     SniMismatch,
+    /// It would allow a connection to a host that nobody knows.
+    NoHost,
     /// A condition does not hold.
     Condition {
         /// The first that does not.
@@ -59,7 +62,39 @@ impl Policy {
         };
         let (direction, _) = direction(Some(&authority), &mut facts);
         let mismatch = self.sni_mismatch(vantage, &authority, &mut facts);
-        let refused = mismatch && self.sni.mismatch == SniMode::Deny;
+        self.list(vantage, &authority, direction, mismatch, &mut facts)
+    }
+
+    /// The candidates of a connection whose bytes pass unread, in the same order.
+    pub fn connection_candidates<E: Evidence>(
+        &self,
+        vantage: Vantage,
+        evidence: &mut E,
+    ) -> Vec<Candidate> {
+        let mut facts = Facts::new(&self.mesh, vantage, evidence);
+        let connection = Connection::of(&mut facts);
+        match connection.target {
+            Ok(_) => self.list(
+                vantage,
+                &connection.authority(),
+                connection.direction,
+                SniMode::Ignore,
+                &mut facts,
+            ),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn list<E: Evidence>(
+        &self,
+        vantage: Vantage,
+        authority: &Authority,
+        direction: Direction,
+        mismatch: SniMode,
+        facts: &mut Facts<'_, E>,
+    ) -> Vec<Candidate> {
+        let refused = mismatch == SniMode::Deny;
+        let mismatch = mismatch != SniMode::Ignore;
         let section = self.section(vantage);
         let is_enforced = section.mode == Mode::Enforce;
         let mut noted = mismatch;
@@ -74,19 +109,22 @@ impl Policy {
                 return ControlFlow::Continue(());
             };
             let is_other_port = only_port.is_some_and(|only| {
-                !facts.port_holds(rule.action, &authority, &|port| port == only)
+                !facts.port_holds(rule.action, authority, &|port| port == only)
             });
             *settled = !is_other_port;
             let unmet = if is_other_port {
                 Some(Unmet::HostPort)
             } else {
-                unmet(rule, &authority, direction, &mut facts)
+                unmet(rule, authority, direction, facts)
             };
             let outcome = match (unmet, winner) {
                 (Some(unmet), _) => Outcome::Condition {
                     unmet,
-                    missing: is_missing(unmet, &mut facts),
+                    missing: is_missing(unmet, facts),
                 },
+                (None, _) if rule.action == Action::Allow && authority.host.is_none() => {
+                    Outcome::NoHost
+                }
                 (None, _) if refused => Outcome::SniMismatch,
                 (None, Some(to)) => Outcome::Lost { to },
                 (None, None) if rule.dry_run => Outcome::DryRun {

@@ -8,7 +8,8 @@
 use ipnet::IpNet;
 
 use crate::decision::Facts;
-use crate::mesh::read_networks;
+use crate::mesh::{is_of_label, read_networks};
+use crate::pattern::contains;
 use crate::reader::{Errors, Node};
 use crate::{Action, Evidence, Principal, PrincipalPattern};
 
@@ -78,6 +79,32 @@ impl From {
         }
     }
 
+    /// Calls `each` with every namespace that is named in full.
+    pub(crate) fn each_namespace(&self, each: &mut dyn FnMut(&str)) {
+        for patterns in [&self.namespaces, &self.not_namespaces] {
+            for pattern in patterns.iter().flatten() {
+                if let PrincipalPattern::Exact(namespace) = pattern {
+                    each(namespace);
+                }
+            }
+        }
+        for patterns in [&self.principals, &self.not_principals] {
+            for pattern in patterns.iter().flatten() {
+                if let PrincipalPattern::Exact(principal) | PrincipalPattern::Prefix(principal) =
+                    pattern
+                {
+                    // `TRUST_DOMAIN/ns/NAMESPACE/…`
+                    let mut parts = principal.split('/').skip(1);
+                    if let (Some("ns"), Some(namespace), Some(_)) =
+                        (parts.next(), parts.next(), parts.next())
+                    {
+                        each(namespace);
+                    }
+                }
+            }
+        }
+    }
+
     /// The first field that keeps a rule of this action from taking part; `None` when all hold.
     /// Evidence is asked for only when a field needs it.
     pub(crate) fn unmet<E: Evidence>(
@@ -120,7 +147,7 @@ impl From {
         for (networks, negated, condition) in networks {
             let Some(networks) = networks else { continue };
             let holds = match facts.source() {
-                Some(source) => networks.iter().any(|network| network.contains(&source)) != negated,
+                Some(source) => networks.iter().any(|network| contains(network, source)) != negated,
                 // A caller who hides or forges its address is refused as if it were listed.
                 None => missing,
             };
@@ -164,5 +191,5 @@ fn is_principal(text: &str) -> bool {
 }
 
 fn is_namespace(text: &str) -> bool {
-    !text.contains('/')
+    text.bytes().all(is_of_label)
 }

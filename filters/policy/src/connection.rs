@@ -30,7 +30,7 @@ pub struct ConnectionVerdict {
 
 /// What a connection says of where it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target {
+pub(crate) enum Target {
     /// The server name of TLS.
     ServerName(Authority),
     /// The address that was dialled.
@@ -52,34 +52,65 @@ impl Policy {
         evidence: &mut E,
     ) -> ConnectionVerdict {
         let mut facts = Facts::new(&self.mesh, vantage, evidence);
-        facts.is_connection = true;
-        let target = target(&mut facts);
-        let (direction, evidence) = match vantage {
-            Vantage::Ingress | Vantage::Inbound => ingress(&mut facts),
-            Vantage::Egress | Vantage::Outbound => by_target(target, &mut facts),
-        };
-        let authority = match target {
-            Ok(Target::ServerName(authority) | Target::Dialled(authority)) => Some(authority),
-            Ok(Target::Nothing) | Err(_) => None,
-        };
-        let (decision, reason, dry_run) = match target {
+        let connection = Connection::of(&mut facts);
+        let (decision, reason, dry_run) = match connection.target {
             Err(invalid) => (Action::Deny, Reason::InvalidHost(invalid), None),
-            Ok(_) => {
-                let nothing = Authority {
-                    host: Host::none(),
-                    port: None,
-                };
-                let authority = authority.unwrap_or(nothing);
-                self.by_rules(vantage, &authority, direction, &mut facts, None)
-            }
+            Ok(_) => self.by_rules(
+                vantage,
+                &connection.authority(),
+                connection.direction,
+                &mut facts,
+                None,
+            ),
         };
         ConnectionVerdict {
             decision,
             reason,
+            direction: connection.direction,
+            evidence: connection.evidence,
+            authority: connection.target.ok().and_then(Target::authority),
+            dry_run,
+        }
+    }
+}
+
+/// What is known of a connection before a rule is asked.
+pub(crate) struct Connection {
+    pub(crate) target: Result<Target, InvalidHost>,
+    pub(crate) direction: Direction,
+    evidence: DirectionEvidence,
+}
+
+impl Connection {
+    pub(crate) fn of<E: Evidence>(facts: &mut Facts<'_, E>) -> Self {
+        facts.is_connection = true;
+        let target = target(facts);
+        let (direction, evidence) = match facts.vantage {
+            Vantage::Ingress | Vantage::Inbound => ingress(facts),
+            Vantage::Egress | Vantage::Outbound => by_target(target, facts),
+        };
+        Self {
+            target,
             direction,
             evidence,
-            authority,
-            dry_run,
+        }
+    }
+
+    /// The host and port that rules are asked about; the host is none where it is not known.
+    pub(crate) fn authority(&self) -> Authority {
+        let known = self.target.ok().and_then(Target::authority);
+        known.unwrap_or(Authority {
+            host: Host::none(),
+            port: None,
+        })
+    }
+}
+
+impl Target {
+    fn authority(self) -> Option<Authority> {
+        match self {
+            Self::ServerName(authority) | Self::Dialled(authority) => Some(authority),
+            Self::Nothing => None,
         }
     }
 }

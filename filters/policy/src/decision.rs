@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
-use crate::direction::direction;
+use crate::direction::{cluster_host, direction};
 use crate::{
     Action, Authority, ComponentType, Direction, DirectionEvidence, Evidence, Gateway, Host,
-    InvalidHost, Mesh, Mode, Policy, Principal, Rule, Section, SniMode, TagWrite, Unmet, Vantage,
+    InvalidHost, Mesh, Mode, Policy, Principal, Rule, Section, Sni, SniMode, TagWrite, Unmet,
+    Vantage,
 };
 
 /// What a policy says of a request.
@@ -28,6 +29,19 @@ pub struct Verdict {
     pub dry_run: Option<DryRun>,
     /// What becomes of the tag headers when the request goes on.
     pub tags: TagWrite,
+    /// Whose request it is, at the egress gateway of a policy that names namespaces.
+    pub caller: Option<Caller>,
+}
+
+/// The namespace of a caller, as far as the policy names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// The namespace of this index in [`Policy::callers`].
+    Named(usize),
+    /// An identity of the mesh, in a namespace that the policy does not name.
+    Other,
+    /// No identity of the mesh.
+    Unknown,
 }
 
 /// Why a decision was made.
@@ -95,6 +109,8 @@ impl Policy {
             Err(invalid) => (Action::Deny, Reason::InvalidHost(invalid), None),
             Ok(authority) => self.judge(vantage, &authority, direction, &mut facts),
         };
+        let caller = (vantage == Vantage::Egress && !self.callers.is_empty())
+            .then(|| self.caller(&mut facts));
         Verdict {
             decision,
             reason,
@@ -104,7 +120,18 @@ impl Policy {
             authority: authority.copied(),
             dry_run,
             tags: TagWrite::of(vantage, direction),
+            caller,
         }
+    }
+
+    fn caller<E: Evidence>(&self, facts: &mut Facts<'_, E>) -> Caller {
+        let Some(peer) = facts.mesh_peer() else {
+            return Caller::Unknown;
+        };
+        let named = self
+            .callers
+            .binary_search_by(|name| name.as_str().cmp(peer.namespace()));
+        named.map_or(Caller::Other, Caller::Named)
     }
 
     /// What to tell the client; `None` when the request goes on.
@@ -143,12 +170,7 @@ impl Policy {
                 self.components.of_namespace(facts.evidence.namespace())
             }
             Vantage::Egress => {
-                // A namespace of another mesh's trust domain may have the same name.
-                let peer = if facts.has_mesh_peer() {
-                    facts.peer()
-                } else {
-                    None
-                };
+                let peer = facts.mesh_peer();
                 self.components.of_namespace(peer.map(Principal::namespace))
             }
         }
@@ -162,14 +184,15 @@ impl Policy {
         facts: &mut Facts<'_, E>,
     ) -> (Action, Reason, Option<DryRun>) {
         let mut dry_run = None;
-        if self.sni_mismatch(vantage, authority, facts) {
-            if self.sni.mismatch == SniMode::Deny {
-                return (Action::Deny, Reason::SniMismatch, None);
+        match self.sni_mismatch(vantage, authority, facts) {
+            SniMode::Deny => return (Action::Deny, Reason::SniMismatch, None),
+            SniMode::DryRun => {
+                dry_run = Some(DryRun {
+                    decision: Action::Deny,
+                    reason: Reason::SniMismatch,
+                });
             }
-            dry_run = Some(DryRun {
-                decision: Action::Deny,
-                reason: Reason::SniMismatch,
-            });
+            SniMode::Ignore => {}
         }
         self.by_rules(vantage, authority, direction, facts, dry_run)
     }
@@ -225,7 +248,8 @@ impl Policy {
         }
     }
 
-    /// True if the client opened its TLS connection for another host than it now asks for.
+    /// What becomes of a request whose TLS connection the client opened for another host, or for
+    /// none; [`SniMode::Ignore`] when it was opened for this one.
     ///
     /// Only at ingress: inside the mesh Istio's SNI names the service that is dialled, not the
     /// request's authority, and the peer's identity says more.
@@ -234,17 +258,25 @@ impl Policy {
         vantage: Vantage,
         authority: &Authority,
         facts: &mut Facts<'_, E>,
-    ) -> bool {
+    ) -> SniMode {
+        let Sni {
+            mismatch, missing, ..
+        } = self.sni;
         if vantage != Vantage::Ingress
-            || self.sni.mismatch == SniMode::Ignore
+            || (mismatch == SniMode::Ignore && missing == SniMode::Ignore)
             || facts.has_mesh_peer()
         {
-            return false;
+            return SniMode::Ignore;
         }
-        let Some(sni) = facts.sni() else {
-            return false;
-        };
-        Authority::parse(&sni).map(|sni| sni.host) != Ok(authority.host)
+        match facts.sni() {
+            Some(_) if mismatch == SniMode::Ignore => SniMode::Ignore,
+            Some(sni) => match Authority::parse(&sni).map(|sni| sni.host) == Ok(authority.host) {
+                true => SniMode::Ignore,
+                false => mismatch,
+            },
+            None if missing != SniMode::Ignore && facts.is_tls() => missing,
+            None => SniMode::Ignore,
+        }
     }
 }
 
@@ -343,6 +375,16 @@ impl<'e, E: Evidence> Facts<'e, E> {
         !mesh.trust_domains.is_empty() && self.peer().is_some_and(|peer| mesh.has_identity(peer))
     }
 
+    /// The peer, if its identity is of the mesh: a namespace of another trust domain may have the
+    /// same name.
+    pub(crate) fn mesh_peer(&mut self) -> Option<&Principal> {
+        if self.has_mesh_peer() {
+            self.peer()
+        } else {
+            None
+        }
+    }
+
     /// The ingress gateway that the peer is.
     pub(crate) fn ingress_gateway(&mut self) -> Option<&'e Gateway> {
         let mesh = self.mesh;
@@ -376,28 +418,48 @@ impl<'e, E: Evidence> Facts<'e, E> {
         Direction::from_word(std::str::from_utf8(&tag).ok()?)
     }
 
-    /// The port of the request: as written, else the scheme's; of a connection the one it dialled.
-    /// Only at ingress does TLS tell the scheme; inside the mesh every connection is TLS, whatever
-    /// the client's scheme was.
+    /// The port of the request; 0 where it is not known, which no condition names.
+    ///
+    /// On its way out of the mesh it is the port of the route's cluster, where that has Istio's form;
+    /// else the port as written, else the scheme's. Of a connection it is the port of Istio's server
+    /// name, else the one that was dialled.
     pub(crate) fn port(&mut self, authority: &Authority) -> u16 {
-        if let Some(port) = authority.port {
+        if let Some(port) = self.routed_port().or(authority.port) {
             return port;
         }
-        if self.is_connection {
-            // No condition names port 0.
-            return self.evidence.destination_port().unwrap_or(0);
-        }
-        self.scheme_port()
+        self.unwritten_port()
     }
 
-    fn scheme_port(&mut self) -> u16 {
-        if self.vantage == Vantage::Ingress
-            && *self.tls.get_or_insert_with(|| self.evidence.is_tls())
-        {
+    /// The port of the route's cluster, unless it only leads to the egress gateway.
+    fn routed_port(&mut self) -> Option<u16> {
+        let routes = matches!(self.vantage, Vantage::Egress | Vantage::Outbound);
+        if !routes || self.is_connection {
+            return None;
+        }
+        let (host, port) = cluster_host(&self.cluster()?)?;
+        (!self.mesh.is_egress_gateway(&host)).then_some(port)
+    }
+
+    /// The port where none is written. Only at ingress does TLS tell the scheme; inside the mesh
+    /// every connection is TLS, whatever the client's scheme was.
+    fn unwritten_port(&mut self) -> u16 {
+        if self.is_connection {
+            // Dialled to the proxy itself, it is a port of the proxy's.
+            return match self.destination() {
+                Some(_) => self.evidence.destination_port().unwrap_or(0),
+                None => 0,
+            };
+        }
+        if self.vantage == Vantage::Ingress && self.is_tls() {
             443
         } else {
             80
         }
+    }
+
+    /// True if Envoy terminated TLS.
+    fn is_tls(&mut self) -> bool {
+        *self.tls.get_or_insert_with(|| self.evidence.is_tls())
     }
 
     /// True if the rule's `notHosts` name the host. Of a port that the client need not mean, as in
@@ -410,35 +472,37 @@ impl<'e, E: Evidence> Facts<'e, E> {
         if rule.not_hosts.is_empty() || !self.is_claimed_port(authority) {
             return by_port;
         }
-        let by_scheme = rule
+        let by_other = rule
             .not_hosts
-            .contains(&authority.host, &mut || self.scheme_port());
+            .contains(&authority.host, &mut || self.unwritten_port());
         match rule.action {
-            Action::Allow => by_port || by_scheme,
-            Action::Deny => by_port && by_scheme,
+            Action::Allow => by_port || by_other,
+            Action::Deny => by_port && by_other,
         }
     }
 
-    /// True if the port is what the client wrote where routes ignore it.
+    /// True if the port is what the client wrote, where nothing says that it goes there: routes to
+    /// workloads ignore it, and a server name of Istio's form is what it is only behind a proxy of
+    /// Istio's.
     fn is_claimed_port(&self, authority: &Authority) -> bool {
-        self.vantage == Vantage::Ingress && !self.is_connection && authority.port.is_some()
+        let ignored = matches!(self.vantage, Vantage::Ingress | Vantage::Inbound);
+        (ignored || self.is_connection) && authority.port.is_some()
     }
 
     /// True if the request's port is one that a rule of this action `wants`.
     ///
-    /// Where requests enter, routes ignore the port that a client writes, so it may be any: a rule
-    /// that denies holds for the port of the scheme too.
+    /// A port that the client only claims may be any: a rule that denies holds for the one that it
+    /// would have without the claim too. It also holds where the port is not known.
     pub(crate) fn port_holds(
         &mut self,
         action: Action,
         authority: &Authority,
         wants: &dyn Fn(u16) -> bool,
     ) -> bool {
-        let port = self.port(authority);
-        if !self.is_claimed_port(authority) {
-            return wants(port);
-        }
-        wants(port) || (action == Action::Deny && wants(self.scheme_port()))
+        let denies = action == Action::Deny;
+        let holds = |port| wants(port) || (denies && port == 0);
+        holds(self.port(authority))
+            || (denies && self.is_claimed_port(authority) && holds(self.unwritten_port()))
     }
 }
 

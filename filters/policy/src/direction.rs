@@ -92,7 +92,7 @@ fn outbound<E: Evidence>(authority: Option<&Authority>, facts: &mut Facts<'_, E>
 
 /// The host and port of Istio's `outbound|PORT|SUBSET|HOST`. The cluster of a wildcard
 /// ServiceEntry, `*.example.com`, stands for a host below its name.
-fn cluster_host(cluster: &str) -> Option<(Host, u16)> {
+pub(crate) fn cluster_host(cluster: &str) -> Option<(Host, u16)> {
     let mut parts = cluster.strip_prefix("outbound|")?.split('|');
     let (port, _subset, host) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {

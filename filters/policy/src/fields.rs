@@ -7,7 +7,15 @@ pub use crate::tags::{
 };
 
 /// The document.
-pub const POLICY: &[&str] = &["mesh", "components", "hosts", "sni", "deny", "tags"];
+pub const POLICY: &[&str] = &[
+    "mesh",
+    "components",
+    "hosts",
+    "sni",
+    "deny",
+    "tags",
+    "metrics",
+];
 /// `mesh`
 pub const MESH: &[&str] = &[
     "serviceDomain",
@@ -53,11 +61,18 @@ pub const FROM: &[&str] = &[
     "notCidrs",
 ];
 /// `sni`
-pub const SNI: &[&str] = &["mismatch", "status"];
+pub const SNI: &[&str] = &["mismatch", "missing", "status"];
 /// `deny`
 pub const DENY: &[&str] = &["status", "body"];
 /// `tags`
-pub const TAGS: &[&str] = &["directionHeader", "componentHeader", "evidenceHeader"];
+pub const TAGS: &[&str] = &[
+    "directionHeader",
+    "componentHeader",
+    "evidenceHeader",
+    "filterState",
+];
+/// `metrics`
+pub const METRICS: &[&str] = &["responses", "durations"];
 
 /// The lowest and the highest status of a refusal.
 pub const STATUS: (u16, u16) = (400, 599);

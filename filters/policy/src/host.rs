@@ -50,6 +50,24 @@ impl Host {
         Self::Name(Name(ArrayString::new()))
     }
 
+    /// The text of its `Display`, for a module that must not carry that.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Name(name) => name.as_str().as_bytes().to_vec(),
+            Self::Address(address) => {
+                let mut text = Vec::new();
+                if address.is_ipv6() {
+                    text.push(b'[');
+                }
+                crate::address_text::push(&mut text, *address);
+                if address.is_ipv6() {
+                    text.push(b']');
+                }
+                text
+            }
+        }
+    }
+
     pub(crate) fn is_none(&self) -> bool {
         matches!(self, Self::Name(name) if name.as_str().is_empty())
     }

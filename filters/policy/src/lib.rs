@@ -31,6 +31,7 @@
     )
 )]
 
+mod address_text;
 mod candidates;
 mod component;
 mod conditions;
@@ -50,6 +51,7 @@ mod principal;
 mod quoted;
 mod reader;
 mod request;
+mod revision;
 mod section;
 mod tags;
 mod vocabulary;
@@ -58,16 +60,17 @@ pub use candidates::{Candidate, Outcome};
 pub use conditions::{From, Unmet};
 pub use connection::ConnectionVerdict;
 pub use date::Date;
-pub use decision::{DryRun, Reason, Refusal, Verdict};
+pub use decision::{Caller, DryRun, Reason, Refusal, Verdict};
 pub use document::{Document, StringList};
 pub use error::ConfigError;
 pub use host::{Authority, Host, InvalidHost, Name};
 pub use host_map::{HostMap, InsertError};
 pub use mesh::{Gateway, Mesh};
 pub use pattern::{HostPattern, Pattern, PatternError};
-pub use policy::{Deny, Policy, Sni};
+pub use policy::{Deny, Metrics, Policy, Sni};
 pub use principal::{Principal, PrincipalPattern};
 pub use request::{Evidence, Request};
+pub use revision::revision;
 pub use section::{MAX_RULES, Rule, Section};
 pub use tags::{TagWrite, Tags};
 pub use vocabulary::{Action, ComponentType, Direction, DirectionEvidence, Mode, SniMode, Vantage};

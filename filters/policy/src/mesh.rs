@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::pattern::parse_network;
+use crate::pattern::{contains, parse_network};
 use crate::reader::{Errors, Node};
 use crate::{Host, HostMap, Name, Pattern, Principal};
 
@@ -137,7 +137,7 @@ impl Mesh {
     /// True if the address is in `mesh.cidrs`.
     pub fn has_address(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.cidrs.iter().any(|network| network.contains(&address))
+        self.cidrs.iter().any(|network| contains(network, address))
     }
 
     /// True if the identity is of a trust domain of the mesh.
@@ -262,14 +262,16 @@ pub(crate) fn read_hosts(errors: &mut Errors, node: Node<'_>) -> HostMap {
     hosts
 }
 
+/// True for what names in Kubernetes are made of (RFC 1123).
+pub(crate) fn is_of_label(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
+}
+
 /// Namespaces are DNS labels (RFC 1123), as Kubernetes has it.
 pub(crate) fn read_namespaces(errors: &mut Errors, node: Node<'_>) -> Vec<String> {
     let mut namespaces = Vec::new();
     node.each_string(errors, |errors, path, text| {
-        let is_label = (1..=63).contains(&text.len())
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        let is_label = (1..=63).contains(&text.len()) && text.bytes().all(is_of_label);
         if is_label {
             namespaces.push(text.to_owned());
         } else {

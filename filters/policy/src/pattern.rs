@@ -153,22 +153,17 @@ pub(crate) fn parse_network(text: &str) -> Result<IpNet, PatternError> {
     let Some(network) = network else {
         return Err(PatternError::new(text, "is not a network", hint));
     };
-    if network.trunc() != network {
-        let message = "has bits set behind its prefix";
-        return Err(match network.trunc() {
-            IpNet::V4(network) => {
-                let hint = format!(
-                    "write {}/{} or the single address",
-                    network.addr(),
-                    network.prefix_len()
-                );
-                PatternError::new(text, message, &hint)
-            }
-            // To print an IPv6 address would cost a module two kilobytes.
-            IpNet::V6(_) => {
-                PatternError::new(text, message, "write zeros there, or the single address")
-            }
-        });
+    if network.network() != network.addr() {
+        let first = crate::address_text::text(network.network());
+        let hint = format!(
+            "write {first}/{} or the single address",
+            network.prefix_len()
+        );
+        return Err(PatternError::new(
+            text,
+            "has bits set behind its prefix",
+            &hint,
+        ));
     }
     if let IpNet::V6(v6) = network
         && v6.addr().to_ipv4_mapped().is_some()
@@ -183,6 +178,32 @@ pub(crate) fn parse_network(text: &str) -> Result<IpNet, PatternError> {
     Ok(network)
 }
 
+/// True if the address is in the network; they are of one family.
+///
+/// As [`ipnet::Contains`], which costs a module a kilobyte more.
+pub(crate) fn contains(network: &IpNet, address: IpAddr) -> bool {
+    let (network, length, address, bits) = match (network, address) {
+        (IpNet::V4(network), IpAddr::V4(address)) => (
+            u32::from(network.addr()).into(),
+            network.prefix_len(),
+            u32::from(address).into(),
+            32,
+        ),
+        (IpNet::V6(network), IpAddr::V6(address)) => (
+            u128::from(network.addr()),
+            network.prefix_len(),
+            u128::from(address),
+            128,
+        ),
+        _ => return false,
+    };
+    // The shift of a whole number of bits is none.
+    (network ^ address)
+        .checked_shr(bits - u32::from(length))
+        .unwrap_or(0)
+        == 0
+}
+
 /// A prefix length as it is usually written: no sign, no leading zero.
 fn parse_prefix(text: &str) -> Option<u8> {
     let is_plain =
@@ -195,6 +216,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn networks_contain_what_the_library_says() {
+        let addresses: Vec<IpAddr> = [
+            "0.0.0.0",
+            "10.0.0.0",
+            "10.255.255.255",
+            "11.0.0.0",
+            "127.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "2001:db8::",
+            "2001:db8:0:1::",
+            "2001:db9::",
+            "ffff::",
+        ]
+        .iter()
+        .map(|address| address.parse().unwrap())
+        .collect();
+        for address in &addresses {
+            for length in [0, 1, 7, 8, 9, 31, 32, 33, 64, 127, 128] {
+                let Ok(network) = IpNet::new(*address, length) else {
+                    continue;
+                };
+                for other in &addresses {
+                    let expected = network.contains(other);
+                    let network = network.trunc();
+                    assert_eq!(contains(&network, *other), expected, "{network} {other}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn errors_say_what_to_write() {
         for (text, hint) in [
             ("bücher.example", "A-label"),
@@ -203,6 +257,7 @@ mod tests {
             ("shop.*", "`*.example.com`"),
             ("*.1.2.3.4", "network"),
             ("10.1.2.3/8", "write 10.0.0.0/8"),
+            ("2001:db8::1/32", "write 2001:db8::/32"),
             ("::ffff:10.0.0.0/104", "IPv4 network"),
             ("", "write a name"),
             ("::1", "in brackets"),

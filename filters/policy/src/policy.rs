@@ -19,6 +19,11 @@ pub struct Policy {
     pub deny: Deny,
     /// Where the tags go.
     pub tags: Tags,
+    /// What is measured when a request has ended.
+    pub metrics: Metrics,
+    /// The namespaces that the label `source_namespace` of the egress gateway's metric tells apart,
+    /// sorted.
+    pub callers: Vec<String>,
 }
 
 /// The section `sni`.
@@ -26,9 +31,27 @@ pub struct Policy {
 pub struct Sni {
     /// What a mismatch does.
     pub mismatch: SniMode,
+    /// What TLS without a server name does.
+    pub missing: SniMode,
     /// The status of a refusal; 421 (Misdirected Request, RFC 9110) makes browsers try again on a
     /// connection of its own.
     pub status: u16,
+}
+
+/// The section `metrics`: what costs a callback at the end of every request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Responses are counted by the class of their code.
+    pub responses: bool,
+    /// Durations are observed.
+    pub durations: bool,
+}
+
+impl Metrics {
+    /// True if anything is measured when a request has ended.
+    pub const fn any(self) -> bool {
+        self.responses || self.durations
+    }
 }
 
 /// The section `deny`.
@@ -80,7 +103,9 @@ impl Policy {
         let sni = read_sni(errors, fields.get("sni"));
         let deny = read_deny(errors, fields.get("deny"));
         let tags = Tags::read(errors, fields.get("tags"));
+        let metrics = read_metrics(errors, fields.get("metrics"));
         let mut mesh = mesh?;
+        let callers = callers(&mesh, &components, &sections);
         mesh.know_namespaces(components.namespaces.iter().map(String::as_str));
         Some(Self {
             mesh,
@@ -89,6 +114,8 @@ impl Policy {
             sni,
             deny,
             tags,
+            metrics,
+            callers,
         })
     }
 
@@ -131,15 +158,19 @@ fn read_sections(errors: &mut Errors, fields: Fields<'_>) -> [Section; 4] {
 fn read_sni(errors: &mut Errors, node: Option<Node<'_>>) -> Sni {
     let mut sni = Sni {
         mismatch: SniMode::Deny,
+        missing: SniMode::Ignore,
         status: 421,
     };
     if let Some(node) = node
         && let Some(fields) = node.fields(errors, crate::fields::SNI)
     {
-        if let Some(node) = fields.get("mismatch")
-            && let Some(mode) = node.word(errors)
-        {
-            sni.mismatch = mode;
+        for (field, mode) in [
+            ("mismatch", &mut sni.mismatch),
+            ("missing", &mut sni.missing),
+        ] {
+            if let Some(word) = fields.get(field).and_then(|node| node.word(errors)) {
+                *mode = word;
+            }
         }
         if let Some(status) = fields
             .get("status")
@@ -149,6 +180,38 @@ fn read_sni(errors: &mut Errors, node: Option<Node<'_>>) -> Sni {
         }
     }
     sni
+}
+
+fn read_metrics(errors: &mut Errors, node: Option<Node<'_>>) -> Metrics {
+    let fields = node
+        .as_ref()
+        .and_then(|node| node.fields(errors, crate::fields::METRICS));
+    fields.map_or_else(Metrics::default, |fields| Metrics {
+        responses: fields.flag(errors, "responses"),
+        durations: fields.flag(errors, "durations"),
+    })
+}
+
+/// The namespaces that the policy names, as the egress gateway's callers.
+fn callers(mesh: &Mesh, components: &Components, sections: &[Section; 4]) -> Vec<String> {
+    let mut callers: Vec<String> = Vec::new();
+    let mut name = |namespace: &str| {
+        if let Err(index) = callers.binary_search_by(|name| name.as_str().cmp(namespace)) {
+            callers.insert(index, namespace.to_owned());
+        }
+    };
+    mesh.namespaces.iter().for_each(|namespace| name(namespace));
+    let gateways = mesh.ingress_gateways.iter().chain(&mesh.egress_gateways);
+    gateways.for_each(|gateway| name(gateway.principal.namespace()));
+    components
+        .namespaces
+        .iter()
+        .for_each(|namespace| name(namespace));
+    let [_, egress, _, _] = sections;
+    for from in egress.rules.iter().filter_map(|rule| rule.from.as_ref()) {
+        from.each_namespace(&mut name);
+    }
+    callers
 }
 
 fn read_deny(errors: &mut Errors, node: Option<Node<'_>>) -> Deny {

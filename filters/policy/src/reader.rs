@@ -288,6 +288,13 @@ impl<'d> Fields<'d> {
         node
     }
 
+    /// The field of this name, true or false; false without it.
+    pub(crate) fn flag(&self, errors: &mut Errors, name: &'static str) -> bool {
+        self.get(name)
+            .and_then(|node| node.boolean(errors))
+            .unwrap_or(false)
+    }
+
     /// The field of this name; its absence is an error.
     pub(crate) fn require(
         &self,

@@ -1,6 +1,6 @@
 //! A section of host rules: what one vantage point lets through.
 
-use crate::mesh::read_hosts;
+use crate::mesh::{is_of_label, read_hosts};
 use crate::reader::{Errors, Fields, Node};
 use crate::{Action, Date, Direction, Document, From, HostMap, Mode};
 
@@ -85,7 +85,7 @@ impl Section {
         }
         if let Some(node) = fields.get("rules") {
             let mut count = 0;
-            let mut names = std::collections::BTreeSet::new();
+            let mut names = Names::default();
             node.each(errors, |errors, node| {
                 count += 1;
                 if count > MAX_RULES {
@@ -101,7 +101,7 @@ impl Section {
                     return;
                 }
                 if let Some(rule) = section.read_rule(errors, node) {
-                    if !names.insert(rule.name.clone()) {
+                    if names.is_taken(&section.rules, &rule.name) {
                         let place = crate::reader::Path::Field(&node.path, "name");
                         errors.add_quoted(
                             &place,
@@ -189,6 +189,49 @@ impl Section {
     }
 }
 
+/// The names of a section's rules so far, hashed. A set of the standard library costs a module two
+/// kilobytes.
+struct Names {
+    /// The last rule of each hash, counted from 1; 0 is none.
+    last: Vec<u16>,
+    /// The rule before each rule that has the same hash.
+    before: Vec<u16>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            last: vec![0; 1 << 12],
+            before: Vec::new(),
+        }
+    }
+}
+
+impl Names {
+    /// True if a rule has the name; if not, the next rule will.
+    fn is_taken(&mut self, rules: &[Rule], name: &str) -> bool {
+        // FNV-1a: who writes a policy does not attack its reader.
+        let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        });
+        let Some(last) = self.last.get_mut((hash % (1 << 12)) as usize) else {
+            return false;
+        };
+        let mut number = *last;
+        while let Some(index) = usize::from(number).checked_sub(1) {
+            if rules.get(index).is_some_and(|rule| *rule.name == *name) {
+                return true;
+            }
+            number = self.before.get(index).copied().unwrap_or(0);
+        }
+        // In step with `rules`, also when one is there twice.
+        self.before.resize(rules.len(), 0);
+        self.before.push(*last);
+        *last = u16::try_from(rules.len() + 1).unwrap_or(0);
+        false
+    }
+}
+
 fn is_empty(node: Node<'_>) -> bool {
     matches!(node.document, Document::Strings(list) if list.is_empty())
 }
@@ -201,10 +244,7 @@ fn read_name(errors: &mut Errors, fields: Fields<'_>) -> Option<Box<str>> {
     let hint = "write a name of a-z, 0-9 and -, at most 63; it is the rule's label in metrics";
     let node = fields.require(errors, "name", hint)?;
     let text = node.string(errors)?;
-    let is_name = (1..=MAX_RULE_NAME).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let is_name = (1..=MAX_RULE_NAME).contains(&text.len()) && text.bytes().all(is_of_label);
     if !is_name {
         errors.add_quoted(&node.path, text, "is not a rule name", hint);
         return None;

@@ -12,6 +12,8 @@ pub struct Tags {
     pub component_header: Option<String>,
     /// Carries the [`crate::DirectionEvidence`].
     pub evidence_header: Option<String>,
+    /// True if each decision is also put into Envoy's filter state, for access logs and traces.
+    pub filter_state: bool,
 }
 
 /// What becomes of the tag headers of a request.
@@ -42,6 +44,7 @@ impl Default for Tags {
             direction_header: "x-traffic-direction".to_owned(),
             component_header: None,
             evidence_header: None,
+            filter_state: false,
         }
     }
 }
@@ -65,6 +68,7 @@ impl Tags {
         }
         tags.component_header = read_header(errors, fields, "componentHeader");
         tags.evidence_header = read_header(errors, fields, "evidenceHeader");
+        tags.filter_state = fields.flag(errors, "filterState");
         let names = [
             Some(&tags.direction_header),
             tags.component_header.as_ref(),

@@ -4,7 +4,7 @@ use meridian_policy::Vantage;
 use serde_json::{Value, json};
 
 use super::Address;
-use super::connections::AccessLog;
+use super::access_log::{AccessLog, Logged};
 use super::stats::stats_config;
 use super::tls::MeshIdentity;
 use super::wasm::Filters;
@@ -32,6 +32,19 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// Whose access log a listener writes.
+    pub(super) fn logged<'l>(&'l self, vantage: Vantage, listener: &'l str) -> Logged<'l> {
+        Logged {
+            proxy: &self.name,
+            namespace: &self.namespace,
+            filter: self
+                .filters
+                .as_ref()
+                .map(|filters| (vantage, filters.tags())),
+            listener,
+        }
+    }
+
     /// The filter for `vantage`, or nothing.
     pub(super) fn http_filters(&self, vantage: Vantage) -> Vec<Value> {
         self.filters

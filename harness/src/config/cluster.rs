@@ -112,11 +112,14 @@ pub fn dynamic_forward_proxy_filter() -> Value {
 
 /// Networks that no host outside is in: this host, link-local addresses, and in them the metadata
 /// services of clouds.
-const NEVER_OUTSIDE: [&str; 5] = [
+const NEVER_OUTSIDE: [&str; 7] = [
     "0.0.0.0/8",
     "127.0.0.0/8",
     "169.254.0.0/16",
+    "::/128",
     "::1/128",
+    // IPv4 in other clothes.
+    "::ffff:0:0/96",
     "fe80::/10",
 ];
 
@@ -124,6 +127,29 @@ const NEVER_OUTSIDE: [&str; 5] = [
 /// [`dynamic_forward_proxy_filter`]: the policy decides over names, and whoever owns an allowed name
 /// chooses its address.
 pub fn inside_filter(inside: &[String]) -> Value {
+    json!({
+        "name": "envoy.filters.http.rbac",
+        "typed_config": {
+            "@type": type_url("extensions.filters.http.rbac.v3.RBAC"),
+            "rules": inside_rules(inside),
+        },
+    })
+}
+
+/// The same as a network filter, behind [`sni_dynamic_forward_proxy_filter`]. It refuses at the first
+/// byte, so what stands behind it must not connect before.
+pub fn inside_network_filter(inside: &[String]) -> Value {
+    json!({
+        "name": "envoy.filters.network.rbac",
+        "typed_config": {
+            "@type": type_url("extensions.filters.network.rbac.v3.RBAC"),
+            "stat_prefix": "inside.",
+            "rules": inside_rules(inside),
+        },
+    })
+}
+
+fn inside_rules(inside: &[String]) -> Value {
     let networks = NEVER_OUTSIDE
         .iter()
         .copied()
@@ -142,14 +168,8 @@ pub fn inside_filter(inside: &[String]) -> Value {
         })
         .collect();
     json!({
-        "name": "envoy.filters.http.rbac",
-        "typed_config": {
-            "@type": type_url("extensions.filters.http.rbac.v3.RBAC"),
-            "rules": {
-                "action": "DENY",
-                "policies": {"inside": {"permissions": permissions, "principals": [{"any": true}]}},
-            },
-        },
+        "action": "DENY",
+        "policies": {"inside": {"permissions": permissions, "principals": [{"any": true}]}},
     })
 }
 
@@ -162,6 +182,7 @@ pub fn sni_dynamic_forward_proxy_filter(port: u16) -> Value {
             "@type": type_url("extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig"),
             "port_value": port,
             "dns_cache_config": dns_cache(),
+            "save_upstream_address": true,
         },
     })
 }

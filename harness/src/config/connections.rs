@@ -1,7 +1,5 @@
 //! The HTTP connection manager, its access log and how it treats what clients claim.
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
 use super::routes::{Route, route_config};
@@ -21,15 +19,6 @@ pub enum Position {
     Outbound,
 }
 
-/// Where an access log goes.
-#[derive(Debug, Clone)]
-pub enum AccessLog {
-    /// Envoy's stdout.
-    Stdout,
-    /// A file, which Envoy creates.
-    File(PathBuf),
-}
-
 /// One HTTP connection manager.
 #[derive(Debug)]
 pub struct Connections<'a> {
@@ -37,8 +26,8 @@ pub struct Connections<'a> {
     pub name: &'a str,
     /// Where it stands.
     pub position: Position,
-    /// Where it logs.
-    pub access_log: &'a AccessLog,
+    /// Its access log, an `AccessLog` of Envoy's.
+    pub access_log: Value,
     /// The HTTP filters before the router, in order.
     pub filters: &'a [Value],
     /// Its virtual hosts.
@@ -69,61 +58,13 @@ impl Connections<'_> {
             "upgrade_configs": [{"upgrade_type": "websocket"}],
         });
         self.position.apply(&mut manager);
-        manager["access_log"] = json!([self.access_log_config()]);
+        manager["access_log"] = json!([self.access_log]);
         manager["http_filters"] = json!(filters);
         manager["route_config"] = route_config(self.name, self.routes, self.position);
         json!({
             "name": "envoy.filters.network.http_connection_manager",
             "typed_config": manager,
         })
-    }
-
-    fn access_log_config(&self) -> Value {
-        let format = json!({"json_format": {
-            "time": "%START_TIME%",
-            "listener": self.name,
-            "method": "%REQ(:METHOD)%",
-            "authority": "%REQ(:AUTHORITY)%",
-            "path": "%REQ(:PATH)%",
-            "protocol": "%PROTOCOL%",
-            "status": "%RESPONSE_CODE%",
-            // For a refusal the filter's reason, with the rule: `meridian_deny{RULE}`.
-            "details": "%RESPONSE_CODE_DETAILS%",
-            // What a rule or section in dry run would have done: `deny{RULE}`.
-            "dry_run": "%FILTER_STATE(wasm.meridian_dry_run:PLAIN)%",
-            "flags": "%RESPONSE_FLAGS%",
-            "duration_ms": "%DURATION%",
-            "source": "%DOWNSTREAM_REMOTE_ADDRESS%",
-            "peer": "%DOWNSTREAM_PEER_URI_SAN%",
-            "sni": "%REQUESTED_SERVER_NAME%",
-            "cluster": "%UPSTREAM_CLUSTER%",
-            "upstream": "%UPSTREAM_HOST%",
-            "request_id": "%REQ(X-REQUEST-ID)%",
-        }});
-        self.access_log.to_config(&format)
-    }
-}
-
-impl AccessLog {
-    /// Envoy's `AccessLog` that writes `format`, a `SubstitutionFormatString`.
-    pub(super) fn to_config(&self, format: &Value) -> Value {
-        match self {
-            Self::Stdout => json!({
-                "name": "envoy.access_loggers.stdout",
-                "typed_config": {
-                    "@type": type_url("extensions.access_loggers.stream.v3.StdoutAccessLog"),
-                    "log_format": format,
-                },
-            }),
-            Self::File(path) => json!({
-                "name": "envoy.access_loggers.file",
-                "typed_config": {
-                    "@type": type_url("extensions.access_loggers.file.v3.FileAccessLog"),
-                    "path": path,
-                    "log_format": format,
-                },
-            }),
-        }
     }
 }
 

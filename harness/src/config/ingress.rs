@@ -36,7 +36,9 @@ impl Ingress {
             Connections {
                 name,
                 position: Position::Ingress,
-                access_log: &proxy.access_log,
+                access_log: proxy
+                    .logged(Vantage::Ingress, name)
+                    .requests(&proxy.access_log),
                 filters: &filters,
                 routes: &self.routes,
             }

@@ -82,8 +82,16 @@ pub fn plaintext(connections: &Value) -> Value {
 }
 
 /// A filter chain for TLS connections to `transport_socket`.
+///
+/// Only for what the TLS inspector took for TLS: of a ClientHello that it cannot read, such as one over
+/// 16 KiB in small records, a filter sees no server name, but TLS would end here all the same.
 pub fn terminated(transport_socket: Value, connections: &Value) -> Value {
-    json!({"name": "tls", "filters": [connections], "transport_socket": transport_socket})
+    json!({
+        "name": "tls",
+        "filter_chain_match": {"transport_protocol": "tls"},
+        "filters": [connections],
+        "transport_socket": transport_socket,
+    })
 }
 
 /// The filter chains that callers inside the mesh connect to.

@@ -6,6 +6,7 @@
 //! is rendered is what is tested. Nothing here opens a socket, reads a file or knows an address of
 //! its own.
 
+pub mod access_log;
 mod address;
 mod bootstrap;
 pub mod cluster;

@@ -3,7 +3,7 @@
 use meridian_policy::Vantage;
 use serde_json::{Value, json};
 
-use super::cluster::sni_dynamic_forward_proxy_filter;
+use super::cluster::{inside_network_filter, sni_dynamic_forward_proxy_filter};
 use super::listener::{Listener, TrafficDirection};
 use super::routes::Route;
 use super::{Address, Proxy, type_url};
@@ -12,6 +12,8 @@ use super::{Address, Proxy, type_url};
 const NAME: &str = "tls-passthrough";
 /// Where TLS is served.
 const HTTPS_PORT: u16 = 443;
+/// How much of a client's first bytes waits for the upstream.
+const EARLY_BYTES: u32 = 32768;
 
 /// What a gateway passes on.
 #[derive(Debug)]
@@ -21,6 +23,11 @@ pub struct Passthrough {
     /// Where a connection goes, by its server name; the domain `*` also takes what has none. An
     /// upstream without endpoint is the server name itself, on port 443.
     pub routes: Vec<Route>,
+    /// True if what is not TLS passes too. What Envoy cannot read of TLS, such as a ClientHello over
+    /// 16 KiB in small records, is then like plain TCP: without a server name.
+    pub plain_tcp: bool,
+    /// The networks of the mesh: no server name leads there from here.
+    pub inside: Vec<String>,
 }
 
 impl Passthrough {
@@ -34,14 +41,20 @@ impl Passthrough {
                 .flat_map(|domain| [domain.clone(), format!("{domain}.")])
                 .collect();
             let matched = match names.is_empty() {
-                true => json!({}),
+                true if self.plain_tcp => json!({}),
+                true => json!({"transport_protocol": "tls"}),
                 false => json!({"server_names": names}),
             };
             let mut filters = proxy.network_filters(vantage);
+            let mut tcp_proxy = tcp_proxy(proxy, vantage, &route.upstream.cluster);
             if route.upstream.endpoint.is_none() {
                 filters.push(sni_dynamic_forward_proxy_filter(HTTPS_PORT));
+                filters.push(inside_network_filter(&self.inside));
+                // With the ClientHello, when the filter before it has refused what it must.
+                tcp_proxy["typed_config"]["upstream_connect_mode"] = json!("ON_DOWNSTREAM_DATA");
+                tcp_proxy["typed_config"]["max_early_data_bytes"] = json!(EARLY_BYTES);
             }
-            filters.push(tcp_proxy(proxy, &route.upstream.cluster));
+            filters.push(tcp_proxy);
             json!({"name": route.name, "filter_chain_match": matched, "filters": filters})
         });
         Listener {
@@ -54,30 +67,14 @@ impl Passthrough {
     }
 }
 
-fn tcp_proxy(proxy: &Proxy, cluster: &str) -> Value {
-    let format = json!({"json_format": {
-        "time": "%START_TIME%",
-        "listener": NAME,
-        "sni": "%REQUESTED_SERVER_NAME%",
-        "destination": "%DOWNSTREAM_LOCAL_ADDRESS%",
-        // For a refusal the filter's reason, with the rule: `meridian_deny{RULE}`.
-        "details": "%FILTER_STATE(wasm.meridian_details:PLAIN)%",
-        "dry_run": "%FILTER_STATE(wasm.meridian_dry_run:PLAIN)%",
-        "flags": "%RESPONSE_FLAGS%",
-        "duration_ms": "%DURATION%",
-        "received_bytes": "%BYTES_RECEIVED%",
-        "sent_bytes": "%BYTES_SENT%",
-        "source": "%DOWNSTREAM_REMOTE_ADDRESS%",
-        "cluster": "%UPSTREAM_CLUSTER%",
-        "upstream": "%UPSTREAM_HOST%",
-    }});
+fn tcp_proxy(proxy: &Proxy, vantage: Vantage, cluster: &str) -> Value {
     json!({
         "name": "envoy.filters.network.tcp_proxy",
         "typed_config": {
             "@type": type_url("extensions.filters.network.tcp_proxy.v3.TcpProxy"),
             "stat_prefix": NAME,
             "cluster": cluster,
-            "access_log": [proxy.access_log.to_config(&format)],
+            "access_log": [proxy.logged(vantage, NAME).connections(&proxy.access_log)],
         },
     })
 }

@@ -1,6 +1,6 @@
 //! How Envoy finds the labels in the names of the filters' metrics.
 
-use meridian_metrics::{LABELS, tag_regex};
+use meridian_metrics::{Kind, LABELS, METRICS, tag_regex};
 use serde_json::{Value, json};
 
 /// Envoy's `stats_config`: a tag for every label of the metrics, beside Envoy's default tags.
@@ -18,5 +18,16 @@ pub fn stats_config() -> Value {
             })
         })
         .collect();
-    json!({"stats_tags": tags})
+    let buckets: Vec<Value> = METRICS
+        .iter()
+        .filter_map(|metric| match metric.kind {
+            // Envoy looks for them by the name that is left without its tags.
+            Kind::Histogram { buckets } => Some(json!({
+                "match": {"suffix": metric.name},
+                "buckets": buckets,
+            })),
+            Kind::Counter | Kind::Gauge => None,
+        })
+        .collect();
+    json!({"stats_tags": tags, "histogram_bucket_settings": buckets})
 }

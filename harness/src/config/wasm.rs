@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use meridian_policy::Vantage;
+use meridian_policy::{Policy, Tags, Vantage};
 use serde_json::{Value, json};
 
 use super::type_url;
@@ -22,13 +22,28 @@ pub fn module(vantage: Vantage) -> &'static str {
 /// The modules and the policy of one Envoy.
 #[derive(Debug, Clone)]
 pub struct Filters {
-    /// The folder that holds the modules, as Envoy sees it.
-    pub modules: PathBuf,
-    /// The policy document as JSON text; it goes to every filter as it is.
-    pub policy: String,
+    modules: PathBuf,
+    policy: String,
+    tags: Tags,
 }
 
 impl Filters {
+    /// The modules in a folder as Envoy sees it, with a policy document in JSON, which goes to every
+    /// filter as it is: one with errors is for Envoy to refuse.
+    pub fn new(modules: PathBuf, policy: String) -> Self {
+        let tags = Policy::from_json(policy.as_bytes()).map(|policy| policy.tags);
+        Self {
+            modules,
+            policy,
+            tags: tags.unwrap_or_default(),
+        }
+    }
+
+    /// Where the policy's tags go.
+    pub fn tags(&self) -> &Tags {
+        &self.tags
+    }
+
     /// The HTTP filter for `vantage`.
     ///
     /// After a panic Envoy answers 503 and loads the module anew (`FAIL_RELOAD`): a request is

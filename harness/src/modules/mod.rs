@@ -67,6 +67,8 @@ const EXPORTS: &[&str] = &[
     // Of a network filter alone. The sidecar's module has it too: a network filter whose module
     // lacks it would let everything pass, and this one refuses.
     "proxy_on_new_connection",
+    // Responses and durations, when a request has ended.
+    "proxy_on_log",
     // The SDK frees a request's context only here.
     "proxy_on_delete",
 ];
@@ -74,6 +76,7 @@ const EXPORTS: &[&str] = &[
 /// The host calls that the filters make, in `meridian-plugin`'s `host.rs` and in the SDK's logger.
 /// A filter that starts to make another must have it added here.
 const HOST_CALLS: &[&str] = &[
+    "proxy_call_foreign_function",
     "proxy_close_stream",
     "proxy_define_metric",
     "proxy_get_buffer_bytes",
@@ -82,6 +85,7 @@ const HOST_CALLS: &[&str] = &[
     "proxy_get_property",
     "proxy_increment_metric",
     "proxy_log",
+    "proxy_record_metric",
     "proxy_remove_header_map_value",
     "proxy_replace_header_map_value",
     "proxy_send_local_response",
@@ -196,9 +200,24 @@ fn rustflags(root: &Path) -> OsString {
         .filter(|home| !home.is_empty())
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+    // Of several prefixes that fit the compiler takes the last: a registry's folder has a name that
+    // depends on the registry.
+    let registries = cargo_home.iter().flat_map(|home| {
+        let folders = fs::read_dir(home.join("registry/src"));
+        let folders = folders.into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = folders.map(|folder| folder.path()).collect();
+        paths.sort();
+        paths
+    });
+    let maps = [
+        (cargo_home.clone(), "/cargo"),
+        (Some(root.to_owned()), "/meridian"),
+    ]
+    .into_iter()
+    .filter_map(|(from, to)| Some((from?, to)))
+    .chain(registries.map(|folder| (folder, "/crates")));
     let mut flags = OsString::new();
-    for (from, to) in [(cargo_home.as_deref(), "/cargo"), (Some(root), "/meridian")] {
-        let Some(from) = from else { continue };
+    for (from, to) in maps {
         if !flags.is_empty() {
             flags.push("\x1f");
         }
@@ -310,7 +329,7 @@ mod tests {
     fn paths_of_this_machine_are_mapped_away() {
         let flags = rustflags(Path::new("/somewhere")).into_string().unwrap();
         assert!(
-            flags.ends_with("--remap-path-prefix=/somewhere=/meridian"),
+            flags.contains("--remap-path-prefix=/somewhere=/meridian"),
             "{flags}"
         );
     }

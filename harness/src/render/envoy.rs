@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
+use crate::config::access_log::AccessLog;
 use crate::config::cluster::{Upstream, outbound};
-use crate::config::connections::AccessLog;
 use crate::config::egress::Egress;
 use crate::config::ingress::Ingress;
 use crate::config::listener::PeerAuthentication;
@@ -82,10 +82,7 @@ pub fn render(policy: &Value, options: &Options) -> anyhow::Result<Vec<(String, 
             credentials: credentials("cert-chain.pem", "key.pem"),
             ca: Path::new(CERTIFICATES).join("root-cert.pem"),
         },
-        filters: Some(Filters {
-            modules: options.modules.clone(),
-            policy: policy.clone(),
-        }),
+        filters: Some(Filters::new(options.modules.clone(), policy.clone())),
         access_log: AccessLog::Stdout,
         admin: Some(local(ADMIN_PORT)),
         addresses: Vec::new(),
@@ -194,6 +191,8 @@ impl Names {
                         principal: None,
                     },
                 )],
+                plain_tcp: false,
+                inside: Vec::new(),
             },
         }
     }
@@ -212,6 +211,8 @@ impl Names {
             passthrough: Passthrough {
                 addresses: vec![everywhere(PASSTHROUGH_PORT)],
                 routes: vec![Route::new("*", outside)],
+                plain_tcp: false,
+                inside: self.inside.clone(),
             },
         }
     }

@@ -32,10 +32,10 @@ pub fn render(policy: &Value, options: &Options) -> anyhow::Result<Vec<(String, 
         policy.is_object(),
         "a policy is an object, this is {policy}"
     );
-    let filters = Filters {
-        modules: options.modules.clone(),
-        policy: serde_json::to_string_pretty(policy)?,
-    };
+    let filters = Filters::new(
+        options.modules.clone(),
+        serde_json::to_string_pretty(policy)?,
+    );
     let ingress = envoy_filter(
         "ingress",
         Some("ingressgateway"),

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 mod sections;
 mod terms;
 
-use sections::{components, deny, hosts, mesh, rule, sni, tags};
+use sections::{components, deny, hosts, mesh, metrics, rule, sni, tags};
 
 /// What the verb is run with.
 #[derive(Debug, Clone, Args)]
@@ -54,7 +54,11 @@ pub fn schema() -> Value {
                 optional(sni()),
             ),
             "deny" => ("What a refused client gets.", optional(deny())),
-            "tags" => ("The headers that carry the tags.", optional(tags())),
+            "tags" => ("Where the tags go.", optional(tags())),
+            "metrics" => (
+                "What is measured when a request has ended.",
+                optional(metrics()),
+            ),
             _ => return None,
         })
     });

@@ -219,7 +219,23 @@ pub(super) fn sni() -> Value {
                 "`deny`, `dryRun`: count it, or `ignore`.",
                 or(optional(words!(SniMode)), json!(SniMode::Deny.as_str())),
             ),
+            "missing" => (
+                "The same for TLS without a server name.",
+                or(optional(words!(SniMode)), json!(SniMode::Ignore.as_str())),
+            ),
             "status" => ("The status of the refusal.", status(421)),
+            _ => return None,
+        })
+    })
+}
+
+/// What costs a callback at the end of every request.
+pub(super) fn metrics() -> Value {
+    let flag = || or(optional(json!({"type": "boolean"})), json!(false));
+    object(fields::METRICS, &[], |field| {
+        Some(match field {
+            "responses" => ("True to count responses by their class.", flag()),
+            "durations" => ("True to observe how long requests take.", flag()),
             _ => return None,
         })
     })
@@ -255,6 +271,10 @@ pub(super) fn tags() -> Value {
             "evidenceHeader" => (
                 "Carries what the direction was concluded from; not written without it.",
                 optional(reference("header")),
+            ),
+            "filterState" => (
+                "True to put each decision into Envoy's filter state, for access logs and traces.",
+                or(optional(json!({"type": "boolean"})), json!(false)),
             ),
             _ => return None,
         })

@@ -12,8 +12,8 @@ use super::roles::{self, CONSOLE, OUTSIDE, SHOP, WORKLOADS, Workload};
 use super::servers::{Arrivals, Server};
 use super::{EgressGateway, IngressGateway, Options, Topology, WorkloadSidecar};
 use crate::config::Proxy;
+use crate::config::access_log::AccessLog;
 use crate::config::cluster::{Upstream, outbound, service_host};
-use crate::config::connections::AccessLog;
 use crate::config::egress::Egress;
 use crate::config::ingress::Ingress;
 use crate::config::listener::PeerAuthentication;
@@ -154,6 +154,8 @@ impl Plan<'_> {
                         principal: None,
                     },
                 )],
+                plain_tcp: true,
+                inside: Vec::new(),
             },
         };
         Ok(IngressGateway {
@@ -200,6 +202,8 @@ impl Plan<'_> {
             passthrough: Passthrough {
                 addresses: self.egress_tls_passthrough.addresses(),
                 routes: routes(443, "anywhere-tls", outside_tls),
+                plain_tcp: true,
+                inside: Vec::new(),
             },
         };
         Ok(EgressGateway {
@@ -296,10 +300,11 @@ impl Plan<'_> {
             identity: self
                 .certificates
                 .write_identity(file, principal, Some(&service))?,
-            filters: self.options.modules.as_ref().map(|modules| Filters {
-                modules: modules.clone(),
-                policy: policy.to_string(),
-            }),
+            filters: self
+                .options
+                .modules
+                .as_ref()
+                .map(|modules| Filters::new(modules.clone(), policy.to_string())),
             access_log: AccessLog::File(self.run.path().join(format!("{file}.access.log"))),
             admin: None,
             addresses: vec![address.into(), Ipv6Addr::LOCALHOST.into()],

@@ -10,7 +10,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use meridian::config::connections::{AccessLog, Connections, Position};
+use meridian::config::access_log::{AccessLog, Logged};
+use meridian::config::connections::{Connections, Position};
 use meridian::config::stats::stats_config;
 use meridian::config::tls::{ClientCertificate, Credentials, downstream};
 use serde_json::{Value, json};
@@ -65,7 +66,13 @@ impl Surroundings<'_> {
         let mut connections = Connections {
             name: "gateway",
             position: Position::Egress,
-            access_log: &AccessLog::File(self.access_log.clone()),
+            access_log: Logged {
+                proxy: "gateway",
+                namespace: "default",
+                filter: None,
+                listener: "gateway",
+            }
+            .requests(&AccessLog::File(self.access_log.clone())),
             filters: &filters,
             routes: &[],
         }

@@ -107,20 +107,37 @@ struct Scan<'s> {
 impl Scan<'_> {
     fn port(&self) -> u16 {
         let is_https = self.policy.vantage == Vantage::Ingress && self.request.tls;
-        self.request.port.unwrap_or(if is_https { 443 } else { 80 })
+        let written = self.request.port.unwrap_or(if is_https { 443 } else { 80 });
+        self.routed_port().unwrap_or(written)
+    }
+
+    /// The port of a service's cluster, on the way out.
+    fn routed_port(&self) -> Option<u16> {
+        if !matches!(self.policy.vantage, Vantage::Egress | Vantage::Outbound) {
+            return None;
+        }
+        let Some(PlainCluster::Service(below, host, port)) = &self.request.cluster else {
+            return None;
+        };
+        let leads_to_gateway = self
+            .policy
+            .egress_gateway
+            .is_some_and(|(_, service)| !below && *host == PlainHost::Name(service.to_owned()));
+        (!leads_to_gateway).then_some(*port)
     }
 
     /// The port that the client wrote where it need not mean it, and the one of its scheme.
     fn claimed_ports(&self) -> Option<(u16, u16)> {
-        let is_claimed = self.policy.vantage == Vantage::Ingress;
-        let scheme = if self.request.tls { 443 } else { 80 };
+        let is_claimed = matches!(self.policy.vantage, Vantage::Ingress | Vantage::Inbound);
+        let is_https = self.policy.vantage == Vantage::Ingress && self.request.tls;
+        let scheme = if is_https { 443 } else { 80 };
         self.request
             .port
             .filter(|_| is_claimed)
             .map(|port| (port, scheme))
     }
 
-    /// At ingress a rule that denies holds for the written port and for the scheme's; one that
+    /// Where requests reach workloads a rule that denies holds for the written port and for the scheme's; one that
     /// allows for the written port.
     fn port_holds(&self, allow: bool, wants: &dyn Fn(u16) -> bool) -> bool {
         match self.claimed_ports() {

@@ -1,0 +1,99 @@
+//! A decision in Envoy's filter state, for access logs, traces and whatever else reads it.
+//!
+//! It is one object, `wasm.meridian`, a `google.protobuf.Struct`, so that it costs one host call, and
+//! `%CEL(filter_state['wasm.meridian'].rule)%` takes a field out.
+
+use meridian_policy::{Action, Authority, ComponentType, Direction, DirectionEvidence, Vantage};
+
+use crate::host::{self, Refused};
+
+/// The object's name, less Envoy's `wasm.`.
+pub(crate) const NAME: &str = "meridian";
+
+/// What Envoy answers when the name is declared already.
+const BAD_ARGUMENT: u32 = 2;
+
+/// What is told of a decision.
+pub(crate) struct Entry<'e> {
+    pub(crate) decision: Action,
+    pub(crate) rule: &'e str,
+    pub(crate) direction: Direction,
+    pub(crate) evidence: DirectionEvidence,
+    /// `None` for a connection.
+    pub(crate) component: Option<ComponentType>,
+    /// `None` where there is no valid host.
+    pub(crate) authority: Option<&'e Authority>,
+    /// `deny{RULE}`
+    pub(crate) dry_run: Option<String>,
+}
+
+/// Makes the object a Struct: without this it would be bytes.
+///
+/// The arguments are Envoy's `envoy.source.extensions.common.wasm.DeclarePropertyArguments`.
+pub(crate) fn declare() -> Result<(), Refused> {
+    const PROTOBUF: u8 = 3;
+    let mut arguments = Vec::new();
+    field(&mut arguments, 1, NAME.as_bytes());
+    arguments.extend_from_slice(&[2 << 3, PROTOBUF]);
+    field(
+        &mut arguments,
+        3,
+        b"type.googleapis.com/google.protobuf.Struct",
+    );
+    match host::call_foreign_function("declare_property", &arguments) {
+        Err(Refused(BAD_ARGUMENT)) => Ok(()),
+        answer => answer,
+    }
+}
+
+impl Entry<'_> {
+    /// The Struct in protobuf's wire format.
+    pub(crate) fn encode(&self, vantage: Vantage) -> Vec<u8> {
+        let mut object = Vec::with_capacity(256);
+        let mut text = |key: &str, text: Option<&[u8]>| {
+            if let Some(text) = text {
+                let mut value = Vec::with_capacity(text.len() + 3);
+                field(&mut value, 3, text);
+                entry(&mut object, key, &value);
+            }
+        };
+        let host = self.authority.map(|authority| authority.host.to_bytes());
+        let component = self.component.map(ComponentType::as_str);
+        text("reporter", Some(vantage.as_str().as_bytes()));
+        text("direction", Some(self.direction.as_str().as_bytes()));
+        text("evidence", Some(self.evidence.as_str().as_bytes()));
+        text("component_type", component.map(str::as_bytes));
+        text("decision", Some(self.decision.as_str().as_bytes()));
+        text("rule", Some(self.rule.as_bytes()));
+        text("dry_run", self.dry_run.as_deref().map(str::as_bytes));
+        text("host", host.as_deref());
+        if let Some(port) = self.authority.and_then(|authority| authority.port) {
+            // Field 2, a double.
+            let mut value = vec![2 << 3 | 1];
+            value.extend_from_slice(&f64::from(port).to_le_bytes());
+            entry(&mut object, "port", &value);
+        }
+        object
+    }
+}
+
+/// An entry of `map<string, Value> fields = 1`.
+fn entry(object: &mut Vec<u8>, key: &str, value: &[u8]) {
+    let mut pair = Vec::with_capacity(key.len() + value.len() + 6);
+    field(&mut pair, 1, key.as_bytes());
+    field(&mut pair, 2, value);
+    field(object, 1, &pair);
+}
+
+/// A field with a length. No field here is longer than a rule's name and a host: two bytes hold it.
+fn field(message: &mut Vec<u8>, number: u8, value: &[u8]) {
+    const DELIMITED: u8 = 2;
+    message.push(number << 3 | DELIMITED);
+    let [low, high] = (value.len() as u16).to_le_bytes();
+    if value.len() < 0x80 {
+        message.push(low);
+    } else {
+        message.extend_from_slice(&[low | 0x80, high << 1 | low >> 7]);
+    }
+    message.extend_from_slice(value);
+}
