@@ -34,10 +34,10 @@ pub(crate) fn declare() -> Result<(), Refused> {
     const PROTOBUF: u8 = 3;
     let mut arguments = Vec::new();
     field(&mut arguments, 1, NAME.as_bytes());
-    arguments.extend_from_slice(&[2 << 3, PROTOBUF]);
+    arguments.extend_from_slice(&[3 << 3, PROTOBUF]);
     field(
         &mut arguments,
-        3,
+        4,
         b"type.googleapis.com/google.protobuf.Struct",
     );
     match host::call_foreign_function("declare_property", &arguments) {
@@ -67,12 +67,9 @@ impl Entry<'_> {
         text("rule", Some(self.rule.as_bytes()));
         text("dry_run", self.dry_run.as_deref().map(str::as_bytes));
         text("host", host.as_deref());
-        if let Some(port) = self.authority.and_then(|authority| authority.port) {
-            // Field 2, a double.
-            let mut value = vec![2 << 3 | 1];
-            value.extend_from_slice(&f64::from(port).to_le_bytes());
-            entry(&mut object, "port", &value);
-        }
+        let port = self.authority.and_then(|authority| authority.port);
+        let port = port.map(|port| port.to_string());
+        text("port", port.as_deref().map(str::as_bytes));
         object
     }
 }
