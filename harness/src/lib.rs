@@ -4,6 +4,7 @@
 //!
 //! Decides nothing itself: every decision is made by `meridian-policy`.
 
+pub mod access_log;
 pub mod build;
 pub mod candidates;
 pub mod check;

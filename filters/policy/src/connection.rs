@@ -154,7 +154,10 @@ fn by_target<E: Evidence>(
 
 /// The host of a server name, and its port where it has Istio's form
 /// `outbound_.PORT_.SUBSET_.HOST`, in which proxies of a mesh name a service to each other.
-fn server_name(sni: &[u8]) -> Result<Authority, InvalidHost> {
+///
+/// # Errors
+/// [`InvalidHost`]; such a connection is refused whatever the rules say.
+pub fn server_name(sni: &[u8]) -> Result<Authority, InvalidHost> {
     if sni.contains(&b':') {
         return Err(InvalidHost::Byte(b':'));
     }

@@ -58,7 +58,7 @@ mod vocabulary;
 
 pub use candidates::{Candidate, Outcome};
 pub use conditions::{From, Unmet};
-pub use connection::ConnectionVerdict;
+pub use connection::{ConnectionVerdict, server_name};
 pub use date::Date;
 pub use decision::{Caller, DryRun, Reason, Refusal, Verdict};
 pub use document::{Document, StringList};
