@@ -7,7 +7,9 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::policy_file::{PolicyErrors, PolicyFile};
-use crate::{build, check, demo, envoy, expectations, explain, modules, paths, render, schema, up};
+use crate::{
+    build, check, demo, envoy, expectations, explain, learn, modules, paths, render, schema, up,
+};
 
 /// WebAssembly policy filters for Envoy: tag requests north-south or east-west, enforce which
 /// hosts may be reached, count.
@@ -33,6 +35,8 @@ enum Verb {
     Check(check::Options),
     /// Explain one request against a policy
     Explain(explain::Options),
+    /// Propose rules for what was refused, from access logs
+    Learn(learn::Options),
     /// Test a policy by files of expectations
     Test(expectations::Options),
     /// Print the JSON Schema of the policy, for editors
@@ -103,6 +107,7 @@ impl Cli {
             Verb::Build(args) => build::run(args.json).map(|()| ExitCode::SUCCESS),
             Verb::Check(options) => check::run(&options),
             Verb::Explain(options) => explain::run(&options),
+            Verb::Learn(options) => learn::run(&options),
             Verb::Test(options) => expectations::run(&options),
             Verb::Schema(options) => schema::run(&options),
             Verb::Render(verb) => render::run(&verb),

@@ -58,7 +58,7 @@ pub struct Options {
     pub json: bool,
 }
 
-fn parse_vantage(text: &str) -> Result<Vantage, String> {
+pub(crate) fn parse_vantage(text: &str) -> Result<Vantage, String> {
     Vantage::from_word(text).ok_or_else(|| {
         format!(
             "write one of {}",

@@ -14,6 +14,7 @@ pub mod demo;
 pub mod envoy;
 pub mod expectations;
 pub mod explain;
+pub mod learn;
 pub mod modules;
 pub mod paths;
 pub mod policy_file;

@@ -92,7 +92,7 @@ fn name(text: &str) -> Option<String> {
 }
 
 /// What a name looks like: two names that look alike have one skeleton.
-fn skeleton_of(name: &str) -> String {
+pub(crate) fn skeleton_of(name: &str) -> String {
     let (unicode, _) = idna::domain_to_unicode(name);
     skeleton(&unicode).collect()
 }

@@ -11,7 +11,7 @@ use crate::policy_file::PolicyFile;
 mod condition_sets;
 mod conditions;
 mod expiry;
-mod look_alikes;
+pub(crate) mod look_alikes;
 mod sections;
 mod width;
 
