@@ -444,6 +444,9 @@ fn many_names_of_one_owner_become_a_wildcard_at_the_nearest_parent() {
             !wildcards.contains(&"*.eu.cdn.example.com".to_owned()),
             "{denied}"
         );
+        let listed = world.suspicious(&["--policy", "policy.yaml"]);
+        let apart = json!(["c0.eu.cdn.example.com", "denied-by-rule"]);
+        assert!(listed.contains(&apart), "{denied}");
     }
     let (fragment, _) = world.learn(&[]);
     let also = "    # LOOK FIRST: a wildcard allows 1 name of those listed apart\n";
@@ -452,6 +455,31 @@ fn many_names_of_one_owner_become_a_wildcard_at_the_nearest_parent() {
     assert!(fragment.contains(line), "{fragment}");
     world.write("fragment.yaml", &fragment);
     world.check("fragment.yaml");
+}
+
+#[test]
+fn a_section_is_not_filled_beyond_what_it_holds() {
+    let mut log = Vec::new();
+    for number in 0..4 {
+        log.extend(times(2, &at_egress(&format!("api.o{number}.example"))));
+    }
+    let world = World::new(&log);
+    for (room, rules, hosts, without_room) in [(2, 2, 4, 0), (1, 1, 4, 0), (0, 0, 0, 1)] {
+        let names = 0..meridian_policy::MAX_RULES - room;
+        let written: Vec<Value> = names
+            .map(|name| json!({"name": format!("r{name}"), "hosts": ["a.example"], "action": "allow"}))
+            .collect();
+        let policy = json!({"hosts": {"egress": {"rules": written}}});
+        world.write("policy.yaml", policy.to_string());
+        let found = world.json(&["--policy", "policy.yaml"]);
+        assert_eq!(found["proposals"].as_array().unwrap().len(), rules);
+        assert_eq!(found["without_room"], without_room);
+        let patterns = world.patterns(&["--policy", "policy.yaml"]);
+        assert_eq!(patterns.len(), hosts, "{patterns:?}");
+    }
+    let (text, code) = world.learn(&["--policy", "policy.yaml"]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("NOT ALL: no room for 1 rule,"), "{text}");
 }
 
 #[test]

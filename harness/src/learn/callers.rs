@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use meridian_policy::Principal;
 
 use crate::access_log::{Caller, Entry};
@@ -102,7 +102,7 @@ impl Callers {
 }
 
 impl Known {
-    /// Its name, in ASCII letters, digits and punctuation.
+    /// Its name, safe to print.
     pub fn name(&self) -> String {
         match self {
             Self::Workload(principal) => super::text::shown(&format!(
@@ -130,19 +130,10 @@ impl Known {
 }
 
 fn network_of(address: IpAddr) -> IpNet {
-    // Prefix lengths that every address has.
-    match address {
-        IpAddr::V4(address) => Ipv4Net::new(address, 24).map_or_else(
-            |_| address_net(IpAddr::V4(address)),
-            |net| IpNet::V4(net.trunc()),
-        ),
-        IpAddr::V6(address) => Ipv6Net::new(address, 64).map_or_else(
-            |_| address_net(IpAddr::V6(address)),
-            |net| IpNet::V6(net.trunc()),
-        ),
-    }
-}
-
-fn address_net(address: IpAddr) -> IpNet {
-    address.into()
+    let prefix = match address {
+        IpAddr::V4(_) => 24,
+        IpAddr::V6(_) => 64,
+    };
+    let network = IpNet::new(address, prefix);
+    network.map_or_else(|_| address.into(), |network| network.trunc())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use meridian_policy::Vantage;
+use meridian_policy::{MAX_RULES, Vantage};
 use serde_json::{Value, json};
 
 use super::Learned;
@@ -155,6 +155,12 @@ pub fn comments(learned: &Learned<'_>) -> String {
             super::observe::MAX_HOSTS
         ));
     }
+    if learned.without_room > 0 {
+        lines.push(format!(
+            "NOT ALL: no room for {}, a section has at most {MAX_RULES}",
+            counted(learned.without_room as u64, "rule")
+        ));
+    }
     if !learned.suspicious.is_empty() {
         lines.push("not proposed, look first:".to_owned());
         for each in learned.suspicious.iter().take(MAX_LISTED) {
@@ -251,6 +257,7 @@ pub fn json(learned: &Learned<'_>) -> Value {
         "proposals": proposals,
         "suspicious": suspicious,
         "allowed_already": learned.allowed,
+        "without_room": learned.without_room,
         "entries": seen.taken,
         "without_vantage": seen.without_vantage,
         "overflow": seen.overflow + seen.invalid_overflow,

@@ -110,9 +110,9 @@ pub fn rules<'o>(
     let room = MAX_RULES.saturating_sub(names.len());
     let mut rules: Vec<Rule> = Vec::new();
     for ((owner, namespaces), hosts) in groups {
-        let patterns = patterns(judge, at, owner, hosts, &suspicious, grouping);
+        let patterns = patterns(at, owner, hosts, &suspicious, grouping);
         // The last rule that a section has room for takes all the rest of the same callers.
-        if rules.len() + 1 >= room
+        if rules.len() >= room
             && let Some(last) = rules.last_mut()
             && last.namespaces == namespaces
         {
@@ -124,6 +124,7 @@ pub fn rules<'o>(
         }
         rules.push(rule(at, owner, patterns, namespaces, &mut names));
     }
+    judged.without_room = rules.len().saturating_sub(room);
     rules.truncate(room);
     if grouping.include_suspicious {
         for each in &judged.suspicious {
@@ -217,7 +218,6 @@ fn ports(at: Vantage, tally: &Tally) -> Vec<u16> {
 /// The patterns for hosts of one owner. Names become a wildcard at the deepest parent that has enough
 /// of them.
 fn patterns(
-    judge: &Judge<'_>,
     at: Vantage,
     owner: &str,
     hosts: Vec<Open<'_>>,
@@ -249,7 +249,6 @@ fn patterns(
         let is_below = |open: &Open<'_>| parents_of(open.host, owner).any(|other| other == parent);
         if rest.iter().filter(|open| is_below(open)).count() < grouping.wildcard_threshold
             || suspicious.refused.contains(parent)
-            || judge.is_denied_below(at, parent)
         {
             continue;
         }

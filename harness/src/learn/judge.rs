@@ -62,6 +62,8 @@ pub struct Judged<'o> {
     pub suspicious: Vec<Suspicious<'o>>,
     /// How many hosts a rule allows already.
     pub allowed: usize,
+    /// How many rules the section has no room for.
+    pub without_room: usize,
 }
 
 /// Judges by the policy, if there is one, and by the log alone.
@@ -151,18 +153,6 @@ impl<'j> Judge<'j> {
         judged
     }
 
-    /// True if a rule of the policy denies names below `parent` in general, which a wildcard could
-    /// win over.
-    pub fn is_denied_below(&self, at: Vantage, parent: &str) -> bool {
-        // A label that no rule names: what holds for it holds for the names that nobody has seen.
-        let unseen = format!("{}.{parent}", "0".repeat(40));
-        self.file.is_some_and(|file| {
-            let mut request = Request::new(unseen.as_bytes());
-            let candidates = file.policy.candidates(at, &mut request);
-            denying(&file.policy, at, &candidates).is_some()
-        })
-    }
-
     fn looks(&self, hosts: &BTreeMap<&str, &Observed>) -> Looks {
         let mut looks = Looks::default();
         if let Some(file) = self.file {
@@ -222,15 +212,15 @@ impl<'j> Judge<'j> {
             for (caller, _) in &tally.callers {
                 let mut request = request(&authority, self.observations.callers.get(*caller));
                 let candidates = file.policy.candidates(at, &mut request);
-                match winner(&file.policy, at, &candidates) {
-                    Some(Action::Allow) => {}
-                    _ => {
-                        all_allowed = false;
-                        if let Some(rule) = denying(&file.policy, at, &candidates) {
-                            return Rules::Deny(rule);
-                        }
-                    }
+                if winner(&file.policy, at, &candidates) == Some(Action::Allow) {
+                    continue;
                 }
+                if let Some(rule) = denying(&file.policy, at, &candidates) {
+                    return Rules::Deny(rule);
+                }
+                // The candidates depend on host and port alone: no other caller has one that denies.
+                all_allowed = false;
+                break;
             }
         }
         if all_allowed && !tally.callers.is_empty() {

@@ -4,7 +4,8 @@
 //! log can make it propose a host, so that everything that looks odd is listed apart and never
 //! proposed, and nothing of a log is printed as it is.
 
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, ensure};
@@ -98,6 +99,8 @@ struct Learned<'o> {
     suspicious: Vec<Suspicious<'o>>,
     /// Hosts that the policy allows already.
     allowed: usize,
+    /// Rules that their section has no room for.
+    without_room: usize,
     observations: &'o Observations,
 }
 
@@ -144,18 +147,22 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let file = policy.as_ref().map(|(_, file)| file);
     let learned = learn(options, &observations, file);
-    if options.json {
-        println!("{}", fragment::json(&learned));
+    let text = if options.json {
+        format!("{}\n", fragment::json(&learned))
     } else {
-        let text = match (options.format, &options.policy, &policy) {
+        match (options.format, &options.policy, &policy) {
             (Format::Diff, Some(path), Some((text, file))) => {
                 diff::diff(&learned, path, text, file)?
             }
             (Format::ServiceEntries, ..) => service_entries::manifests(&learned)?,
             _ => fragment::fragment(&learned),
-        };
-        print!("{text}");
-    }
+        }
+    };
+    // Not `print!`, which panics when the reader has gone.
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes());
+    let written = written.and_then(|()| stdout.flush());
+    written.context("cannot write to standard output")?;
     Ok(match learned.proposed() {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
@@ -185,6 +192,7 @@ fn learn<'o>(
         rules: Vec::new(),
         suspicious: Vec::new(),
         allowed: 0,
+        without_room: 0,
         observations,
     };
     for vantage in Vantage::ALL {
@@ -193,6 +201,7 @@ fn learn<'o>(
         learned.rules.extend(rules);
         learned.suspicious.extend(judged.suspicious);
         learned.allowed += judged.allowed;
+        learned.without_room += judged.without_room;
     }
     learned
 }
@@ -206,7 +215,7 @@ fn names_callers(file: &PolicyFile) -> bool {
     })
 }
 
-fn read_policy(path: &std::path::Path) -> anyhow::Result<(String, PolicyFile)> {
+fn read_policy(path: &Path) -> anyhow::Result<(String, PolicyFile)> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the policy {}", path.display()))?;
     // Not as such errors end other verbs: 1 would say that something is proposed.
