@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use meridian_policy::{
-    Action, Authority, Candidate, InvalidHost, Outcome, Policy, Request, Unmet, Vantage,
+    Action, Authority, Candidate, Outcome, Policy, Request, Unmet, Vantage, server_name,
 };
 
 use super::callers::Known;
@@ -332,16 +332,15 @@ fn refused(rule: &str) -> Reason {
 }
 
 fn invalid<'o>(at: Vantage, raw: &str, requests: u64) -> Suspicious<'o> {
-    let why = match Authority::parse(raw.as_bytes()) {
-        Err(InvalidHost::Empty) | Ok(_) => String::new(),
-        Err(why) => format!(": {why}"),
-    };
+    // What is a host may still be none for a server name.
+    let parsed = Authority::parse(raw.as_bytes()).and_then(|_| server_name(raw.as_bytes()));
+    let why = parsed.err().map(|why| format!(": {why}"));
     Suspicious {
         at,
         host: format!("\"{}\"", shown(raw)),
         reasons: vec![Reason {
             word: "invalid-host",
-            text: format!("no host{why}"),
+            text: format!("no host{}", why.unwrap_or_default()),
         }],
         tally: Tally {
             requests,
