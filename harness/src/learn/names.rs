@@ -136,5 +136,12 @@ mod tests {
         looks.add_policy(&file.unwrap());
         assert_eq!(looks.like("exarnple.com"), Some("example.com"));
         assert_eq!(looks.like("example.com"), None);
+        // Somebody who wrote both into the policy means both.
+        let file = PolicyFile::parse(
+            b"hosts: {egress: {rules: [{name: a, action: allow, hosts: [a1.com, al.com]}]}}",
+        );
+        looks.add_policy(&file.unwrap());
+        assert_eq!(looks.like("a1.com"), None);
+        assert_eq!(looks.like("al.com"), None);
     }
 }

@@ -154,7 +154,10 @@ fn the_fragment_says_who_asked_how_often_and_when() {
         "2026-11-24T12:00:00Z",
     ));
     log.push(log[3].clone());
-    log.extend(times(2, &refused("ingress", "intranet.example.com", None)));
+    log.extend(times(
+        2,
+        &refused("ingress", "intranet.example.com:8443", None),
+    ));
     let world = World::new(&log);
     let (fragment, code) = world.learn(&[]);
     assert_eq!(
