@@ -118,3 +118,43 @@ fn a_section_is_not_filled_beyond_what_it_holds() {
     assert_eq!(code, Some(0));
     assert!(text.contains("NOT ALL: no room for 1 rule,"), "{text}");
 }
+
+#[test]
+fn only_what_the_policy_does_not_allow_today_is_proposed() {
+    let world = World::new(&times(2, &at_egress("api.other.example")));
+    let is_proposed = |section: &str| {
+        let policy = format!("hosts: {{egress: {{{section}}}}}");
+        world.write("policy.yaml", policy);
+        let found = world.json(&["--policy", "policy.yaml"]);
+        let proposals = found["proposals"].as_array().unwrap().len();
+        assert_eq!(
+            proposals
+                + found["suspicious"].as_array().unwrap().len()
+                + usize::from(found["allowed_already"] == 1),
+            1,
+            "{found}"
+        );
+        proposals == 1
+    };
+    let rule = |rest: &str| format!("rules: [{{name: a, hosts: [api.other.example], {rest}}}]");
+    for rest in [
+        "action: allow, dryRun: true",
+        "action: allow, expires: 2020-01-01",
+        "action: deny, expires: 2020-01-01",
+        "action: allow, from: {namespaces: [other]}",
+        "action: allow, ports: [8443]",
+    ] {
+        assert!(is_proposed(&rule(rest)), "{rest}");
+    }
+    for rest in [
+        "action: allow",
+        "action: allow, from: {namespaces: [shop]}",
+        "action: deny, dryRun: true",
+        "action: deny, ports: [8443]",
+    ] {
+        assert!(!is_proposed(&rule(rest)), "{rest}");
+        let in_dry_run = format!("mode: dryRun, {}", rule(rest));
+        assert!(!is_proposed(&in_dry_run), "{in_dry_run}");
+    }
+    assert!(is_proposed("default: allow"));
+}
