@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::policy_file::{PolicyErrors, PolicyFile};
 use crate::{
-    build, check, demo, envoy, expectations, explain, learn, modules, paths, render, schema, up,
+    build, check, demo, envoy, expectations, explain, learn, modules, paths, render, schema, top,
+    up,
 };
 
 /// WebAssembly policy filters for Envoy: tag requests north-south or east-west, enforce which
@@ -41,6 +42,8 @@ enum Verb {
     Test(expectations::Options),
     /// Print the JSON Schema of the policy, for editors
     Schema(schema::Options),
+    /// Show what proxies count, live
+    Top(top::Options),
     /// Write files to attach the filters with
     #[command(subcommand)]
     Render(render::Verb),
@@ -110,6 +113,7 @@ impl Cli {
             Verb::Learn(options) => learn::run(&options),
             Verb::Test(options) => expectations::run(&options),
             Verb::Schema(options) => schema::run(&options),
+            Verb::Top(options) => block_on(top::run(options)),
             Verb::Render(verb) => render::run(&verb),
             Verb::Demo(args) => {
                 let setup = Setup::of(&args.topology, true)?;

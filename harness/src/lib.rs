@@ -22,6 +22,7 @@ pub mod process;
 pub mod prometheus;
 pub mod render;
 pub mod schema;
+pub mod top;
 pub mod topology;
 pub mod up;
 pub mod warnings;

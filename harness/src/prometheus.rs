@@ -3,7 +3,11 @@
 //! Strict: a line that the format does not allow is an error, because what is read here is what
 //! the filters' metrics are judged by. Types and help texts are skipped, time stamps dropped.
 
+mod histogram;
+
 use std::collections::BTreeMap;
+
+pub use histogram::Histogram;
 
 use anyhow::{Context, bail};
 
