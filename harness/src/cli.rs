@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::policy_file::{PolicyErrors, PolicyFile};
 use crate::{
-    build, check, demo, envoy, expectations, explain, learn, modules, paths, render, schema, top,
-    up,
+    build, check, demo, envoy, expectations, explain, learn, modules, paths, render, report,
+    schema, top, up,
 };
 
 /// WebAssembly policy filters for Envoy: tag requests north-south or east-west, enforce which
@@ -44,6 +44,8 @@ enum Verb {
     Schema(schema::Options),
     /// Show what proxies count, live
     Top(top::Options),
+    /// Draw the traffic map and charts of access logs, as one HTML page
+    Report(report::Options),
     /// Write files to attach the filters with
     #[command(subcommand)]
     Render(render::Verb),
@@ -114,6 +116,7 @@ impl Cli {
             Verb::Test(options) => expectations::run(&options),
             Verb::Schema(options) => schema::run(&options),
             Verb::Top(options) => block_on(top::run(options)),
+            Verb::Report(options) => report::run(&options),
             Verb::Render(verb) => render::run(&verb),
             Verb::Demo(args) => {
                 let setup = Setup::of(&args.topology, true)?;

@@ -26,6 +26,7 @@ pub use snapshot::{Counted, Latency, ProxyState, Responses, Snapshot, Traffic};
 pub use target::Target;
 
 use crate::prometheus::Samples;
+use crate::visible::visible;
 use counts::Proxy;
 
 /// What the verb is run with.
@@ -112,12 +113,7 @@ fn one_must_answer(proxies: &[Proxy]) -> anyhow::Result<()> {
         let errors: Vec<String> = proxies
             .iter()
             .filter_map(|proxy| Some(format!("\n  {}: {}", proxy.target, proxy.error.as_ref()?)))
-            .map(|line| {
-                line.split('\n')
-                    .map(tables::escape)
-                    .collect::<Vec<_>>()
-                    .join("\n")
-            })
+            .map(|line| line.split('\n').map(visible).collect::<Vec<_>>().join("\n"))
             .collect();
         bail!("no proxy answers:{}", errors.concat());
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::snapshot::{Counted, Latency, ProxyState, Snapshot, Traffic};
+use crate::visible::visible;
 
 /// What the rows of a section are sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +61,7 @@ pub(super) fn traffic(snapshot: &Snapshot) -> Table {
     let row = |traffic: &Traffic| {
         let mut cells = vec![
             traffic.flow.to_owned(),
-            escape(&traffic.reporter),
+            visible(&traffic.reporter),
             count(traffic.requests),
             rate(traffic.rate),
             count(traffic.denied),
@@ -90,9 +91,9 @@ pub(super) fn sections(snapshot: &Snapshot, sort: Sort) -> Vec<Table> {
         columns: columns("rule|reporter|direction|>count|>/s|of"),
         rows: sorted(rows, sort, |row| {
             vec![
-                escape(&row.rule),
-                escape(&row.reporter),
-                escape(&row.direction),
+                visible(&row.rule),
+                visible(&row.reporter),
+                visible(&row.direction),
                 count(row.count),
                 rate(row.rate),
                 row.of.to_owned(),
@@ -120,10 +121,10 @@ pub(super) fn sections(snapshot: &Snapshot, sort: Sort) -> Vec<Table> {
             columns: columns("rule|reporter|direction|decision|>count|>/s"),
             rows: sorted(&snapshot.connections, sort, |row| {
                 vec![
-                    escape(&row.rule),
-                    escape(&row.reporter),
-                    escape(&row.direction),
-                    escape(&row.decision),
+                    visible(&row.rule),
+                    visible(&row.reporter),
+                    visible(&row.direction),
+                    visible(&row.decision),
                     count(row.count),
                     rate(row.rate),
                 ]
@@ -136,10 +137,10 @@ pub(super) fn sections(snapshot: &Snapshot, sort: Sort) -> Vec<Table> {
             columns: columns("namespace|reporter|direction|decision|>count|>/s"),
             rows: sorted(&snapshot.callers, sort, |row| {
                 vec![
-                    escape(&row.source_namespace),
-                    escape(&row.reporter),
-                    escape(&row.direction),
-                    escape(&row.decision),
+                    visible(&row.source_namespace),
+                    visible(&row.reporter),
+                    visible(&row.direction),
+                    visible(&row.decision),
                     count(row.count),
                     rate(row.rate),
                 ]
@@ -173,8 +174,8 @@ fn responses(snapshot: &Snapshot, sort: Sort) -> Table {
     }
     let rows = rows.into_iter().map(|row| {
         let cell = |column: &Column| match column.title {
-            "reporter" => escape(&row.reporter),
-            "direction" => escape(&row.direction),
+            "reporter" => visible(&row.reporter),
+            "direction" => visible(&row.direction),
             "/s" => rate(row.rate),
             "other" => {
                 let others = row.classes.iter();
@@ -200,7 +201,7 @@ fn responses(snapshot: &Snapshot, sort: Sort) -> Table {
 fn proxies(snapshot: &Snapshot) -> Table {
     let row = |proxy: &ProxyState| {
         let state = match &proxy.error {
-            Some(error) => format!("NO ANSWER: {}", escape(error)),
+            Some(error) => format!("NO ANSWER: {}", visible(error)),
             None if proxy.differs => "POLICY DIFFERS".to_owned(),
             None if proxy.restarts > 0 => format!("ok, {} restarts seen", proxy.restarts),
             None => "ok".to_owned(),
@@ -209,8 +210,8 @@ fn proxies(snapshot: &Snapshot) -> Table {
         let is_known = !proxy.rules.is_empty();
         Row {
             cells: vec![
-                escape(&proxy.address),
-                escape(&join(&proxy.reporters)),
+                visible(&proxy.address),
+                visible(&join(&proxy.reporters)),
                 join(&proxy.revisions),
                 if is_known {
                     count(rules)
@@ -305,17 +306,6 @@ fn latency(latency: &Latency) -> [String; 4] {
         cell(latency.p99),
         of.to_owned(),
     ]
-}
-
-/// A label's value as it can be drawn: what moves a terminal's cursor, or reorders or hides text, is
-/// shown by its code.
-pub(super) fn escape(text: &str) -> String {
-    text.chars()
-        .map(|char| match char {
-            '"' | '\'' | '\\' => char.to_string(),
-            _ => char.escape_debug().to_string(),
-        })
-        .collect()
 }
 
 /// The whole snapshot as plain text, at most `limit` rows a section.

@@ -1,0 +1,128 @@
+//! `meridian report`: access logs as one HTML page, with the traffic map and charts.
+//!
+//! The page asks for nothing and runs nothing: its Content-Security-Policy allows its own style sheet
+//! and no script at all, because much of what a log holds was chosen by clients.
+
+mod bars;
+mod chart;
+mod graph;
+mod layout;
+mod map;
+mod page;
+mod steps;
+mod traffic;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+
+use crate::access_log::{self, Log};
+use traffic::Traffic;
+
+/// What the verb is run with.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Where the page goes; without it to stdout
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The page's title
+    #[arg(long, value_name = "TEXT", default_value = "Traffic")]
+    pub title: String,
+    /// Access logs in JSON, plain or gzip; a folder stands for its *.access.log, - for stdin
+    #[arg(value_name = "LOG", required = true)]
+    pub logs: Vec<PathBuf>,
+}
+
+/// Writes the page. Exits 0 whatever the logs say.
+///
+/// # Errors
+/// If a log cannot be read or holds no entries, or the page cannot be written.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    match &options.out {
+        Some(out) => {
+            write(&options.logs, out, &options.title)?;
+            println!("{}", out.display());
+        }
+        None => {
+            let page = page(&options.logs, &options.title)?;
+            std::io::stdout().write_all(page.as_bytes())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the page of these logs to `out`. Each of `logs` is a file, plain or gzip, a folder whose
+/// `*.access.log` and `*.access.log.gz` are meant, or `-` for standard input.
+///
+/// # Errors
+/// If a log cannot be read, a folder has none, none of them holds an entry, or `out` cannot be
+/// written.
+pub fn write(logs: &[PathBuf], out: &Path, title: &str) -> anyhow::Result<()> {
+    let page = page(logs, title)?;
+    std::fs::write(out, page).with_context(|| format!("cannot write {}", out.display()))
+}
+
+fn page(logs: &[PathBuf], title: &str) -> anyhow::Result<String> {
+    let mut traffic = Traffic::default();
+    for log in expand(logs)? {
+        // One by one, as a log without `proxy` is named by its file alone.
+        let stem = stem(&log);
+        let summary = access_log::read(std::slice::from_ref(&log), |entry| {
+            traffic.count(entry, &stem);
+        })?;
+        traffic.malformed += summary.malformed;
+    }
+    ensure!(
+        traffic.entries > 0,
+        "the logs hold no entry: send some requests first, and stop the proxies so that they write \
+         what they still hold"
+    );
+    Ok(page::page(title, &traffic))
+}
+
+/// The logs themselves, each once, in their order; those of a folder by name.
+fn expand(paths: &[PathBuf]) -> anyhow::Result<Vec<Log>> {
+    let mut logs: Vec<Log> = Vec::new();
+    let mut add = |log: Log| {
+        // Twice would be counted twice.
+        if !logs.contains(&log) {
+            logs.push(log);
+        }
+    };
+    for path in paths {
+        if path.as_os_str() == "-" {
+            add(Log::StandardInput);
+        } else if path.is_dir() {
+            let mut found = Vec::new();
+            let entries = std::fs::read_dir(path);
+            for entry in entries.with_context(|| format!("cannot read {}", path.display()))? {
+                let path = entry?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if name.ends_with(".access.log") || name.ends_with(".access.log.gz") {
+                    found.push(path);
+                }
+            }
+            if found.is_empty() {
+                bail!("{} has no *.access.log: name the files", path.display());
+            }
+            found.sort();
+            found.into_iter().map(Log::File).for_each(&mut add);
+        } else {
+            add(Log::File(path.clone()));
+        }
+    }
+    Ok(logs)
+}
+
+/// `shop` of `…/shop.access.log.gz`.
+fn stem(log: &Log) -> String {
+    let Log::File(path) = log else {
+        return "proxy".to_owned();
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.split('.').next().unwrap_or_default();
+    if stem.is_empty() { "proxy" } else { stem }.to_owned()
+}
