@@ -387,6 +387,14 @@ fn logs_are_named_as_files_folders_and_stdin() {
     assert!(page.contains("<h1>Mine</h1>"));
     assert!(page.contains("19 entries"), "shop has 15 and egress 4");
 
+    let output = logs.report(&["--out", "b.html", "--map", "map.svg", "."]);
+    assert!(output.status.success(), "{output:?}");
+    let map = std::fs::read_to_string(logs.path().join("map.svg")).unwrap();
+    assert_eq!(edges(&map), expected());
+    // As XML, which a browser takes less lightly than HTML.
+    let mut reader = quick_xml::Reader::from_str(&map);
+    while reader.read_event().unwrap() != quick_xml::events::Event::Eof {}
+
     // One log named twice is one log.
     let output = logs.report(&[".", "./shop.access.log"]);
     assert!(output.status.success(), "{output:?}");

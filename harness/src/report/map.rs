@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
 use meridian_policy::Direction;
 
 use super::graph::{Edge, Graph, Node};
@@ -16,56 +16,67 @@ const RULES: usize = 16;
 
 /// The picture and, for those who cannot see it or want the numbers, its table.
 pub(super) fn map(graph: &Graph) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Traffic map" { (svg(graph, None)) }
+        (table(graph))
+    }
+}
+
+/// The picture alone; with a style sheet, a file of its own.
+pub(super) fn svg(graph: &Graph, style: Option<&str>) -> Markup {
     let layout = Layout::of(graph);
     let most = graph.edges.iter().map(|edge| edge.count).max().unwrap_or(1);
     let curves = curves(graph, &layout);
     let refusals = graph.edges.iter().filter(|e| !e.refused.is_empty()).count();
     let view = format!("0 0 {} {}", layout.width, layout.height);
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Traffic map" {
-            svg.map viewBox=(view) role="img" aria-labelledby="map-title map-desc" {
-                title #map-title { "Who talks to whom" }
-                desc #map-desc {
-                    (graph.nodes.len()) " parties and " (graph.edges.len())
-                    " edges between them, from outside clients at the left to outside hosts at the right. \
-                     The table below says the same."
-                }
-                defs {
-                    (arrow("north-south", "M0 0 L10 5 L0 10 z"))
-                    (arrow("east-west", "M0 0 L10 5 L0 10 L3 5 z"))
-                    (arrow("unknown", "M0 2 L10 5 L0 8 z"))
-                    (arrow("refused", "M0 0 L10 5 L0 10 z"))
-                }
-                @for (title, x) in &layout.titles {
-                    text.layer x=(x) y="20" { (title) }
-                }
-                // Refusals last, so that nothing hides them.
-                @for is_refused in [false, true] {
-                    @for (edge, curve) in graph.edges.iter().zip(&curves) {
-                        @if edge.refused.is_empty() != is_refused {
-                            (draw_edge(graph, edge, curve, most))
-                        }
-                    }
-                }
-                @for (node, (x, y)) in graph.nodes.iter().zip(&layout.nodes) {
-                    g.node.{ "layer-" (node.layer) } transform={ "translate(" (round(*x)) " " (round(*y)) ")" } {
-                        title { (full(node)) }
-                        rect width=(NODE_WIDTH) height=(NODE_HEIGHT) rx="6" {}
-                        @if node.detail.is_empty() {
-                            text x="10" y="23" { (short(&node.label)) }
-                        } @else {
-                            text x="10" y="17" { (short(&node.label)) }
-                            text.detail x="10" y="31" { (short(&node.detail)) }
-                        }
-                    }
-                }
-                // Above the nodes: a label must be readable wherever its edge leads.
+        svg.map xmlns="http://www.w3.org/2000/svg" viewBox=(view) role="img" aria-labelledby="map-title map-desc" {
+            title #map-title { "Who talks to whom" }
+            desc #map-desc {
+                (graph.nodes.len()) " parties and " (graph.edges.len())
+                " edges between them, from outside clients at the left to outside hosts at the right."
+            }
+            @if let Some(style) = style {
+                style { (PreEscaped(format!("<![CDATA[{style}]]>"))) }
+            }
+            defs {
+                (arrow("north-south", "M0 0 L10 5 L0 10 z"))
+                (arrow("east-west", "M0 0 L10 5 L0 10 L3 5 z"))
+                (arrow("unknown", "M0 2 L10 5 L0 8 z"))
+                (arrow("refused", "M0 0 L10 5 L0 10 z"))
+            }
+            @for (title, x) in &layout.titles {
+                text.layer x=(x) y="20" { (title) }
+            }
+            // Refusals last, so that nothing hides them.
+            @for is_refused in [false, true] {
                 @for (edge, curve) in graph.edges.iter().zip(&curves) {
-                    (label(edge, curve, graph.edges.len() <= LABELLED, refusals <= RULES))
+                    @if edge.refused.is_empty() != is_refused {
+                        (draw_edge(graph, edge, curve, most))
+                    }
                 }
             }
+            @for (node, at) in graph.nodes.iter().zip(&layout.nodes) { (draw_node(node, *at)) }
+            // Above the nodes: a label must be readable wherever its edge leads.
+            @for (edge, curve) in graph.edges.iter().zip(&curves) {
+                (label(edge, curve, graph.edges.len() <= LABELLED, refusals <= RULES))
+            }
         }
-        (table(graph))
+    }
+}
+
+fn draw_node(node: &Node, (x, y): (f64, f64)) -> Markup {
+    html! {
+        g.node.{ "layer-" (node.layer) } transform={ "translate(" (round(x)) " " (round(y)) ")" } {
+            title { (full(node)) }
+            rect width=(NODE_WIDTH) height=(NODE_HEIGHT) rx="6" {}
+            @if node.detail.is_empty() {
+                text x="10" y="23" { (short(&node.label)) }
+            } @else {
+                text x="10" y="17" { (short(&node.label)) }
+                text.detail x="10" y="31" { (short(&node.detail)) }
+            }
+        }
     }
 }
 
@@ -201,7 +212,7 @@ fn label(edge: &Edge, curve: &Curve, with_count: bool, with_rule: bool) -> Marku
                 1 => String::new(),
                 rules => format!(" +{}", rules - 1),
             };
-            format!("✕ {}{more} {}", short(rule), thousands(edge.count))
+            format!("✕ {}{more}: {}", short(rule), thousands(edge.count))
         }
         Some(_) => "✕".to_owned(),
     };

@@ -28,6 +28,9 @@ pub struct Options {
     /// Where the page goes; without it to stdout
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Write the map alone as well, for a document to show
+    #[arg(long, value_name = "FILE.svg")]
+    pub map: Option<PathBuf>,
     /// The page's title
     #[arg(long, value_name = "TEXT", default_value = "Traffic")]
     pub title: String,
@@ -41,15 +44,19 @@ pub struct Options {
 /// # Errors
 /// If a log cannot be read or holds no entries, or the page cannot be written.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    // Once: standard input cannot be read again.
+    let traffic = read(&options.logs)?;
+    if let Some(map) = &options.map {
+        write_file(map, &page::picture(&traffic))?;
+        eprintln!("{}", map.display());
+    }
+    let page = page::page(&options.title, &traffic);
     match &options.out {
         Some(out) => {
-            write(&options.logs, out, &options.title)?;
+            write_file(out, &page)?;
             println!("{}", out.display());
         }
-        None => {
-            let page = page(&options.logs, &options.title)?;
-            std::io::stdout().write_all(page.as_bytes())?;
-        }
+        None => std::io::stdout().write_all(page.as_bytes())?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -61,11 +68,14 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 /// If a log cannot be read, a folder has none, none of them holds an entry, or `out` cannot be
 /// written.
 pub fn write(logs: &[PathBuf], out: &Path, title: &str) -> anyhow::Result<()> {
-    let page = page(logs, title)?;
-    std::fs::write(out, page).with_context(|| format!("cannot write {}", out.display()))
+    write_file(out, &page::page(title, &read(logs)?))
 }
 
-fn page(logs: &[PathBuf], title: &str) -> anyhow::Result<String> {
+fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn read(logs: &[PathBuf]) -> anyhow::Result<Traffic> {
     let mut traffic = Traffic::default();
     for log in expand(logs)? {
         // One by one, as a log without `proxy` is named by its file alone.
@@ -80,7 +90,7 @@ fn page(logs: &[PathBuf], title: &str) -> anyhow::Result<String> {
         "the logs hold no entry: send some requests first, and stop the proxies so that they write \
          what they still hold"
     );
-    Ok(page::page(title, &traffic))
+    Ok(traffic)
 }
 
 /// The logs themselves, each once, in their order; those of a folder by name.

@@ -8,11 +8,16 @@ use sha2::{Digest, Sha256};
 use super::bars::{Bar, bars};
 use super::chart::{clock, latencies, over_time};
 use super::graph::Graph;
-use super::map::{map, thousands};
+use super::map::{map, svg, thousands};
 use super::traffic::Traffic;
 use crate::visible::visible;
 
 const STYLE: &str = include_str!("style.css");
+
+/// The map as a file of its own, for a document to show.
+pub(super) fn picture(traffic: &Traffic) -> String {
+    svg(&Graph::of(traffic), Some(STYLE)).into_string()
+}
 
 /// The whole page.
 pub(super) fn page(title: &str, traffic: &Traffic) -> String {
