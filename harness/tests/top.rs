@@ -1,10 +1,17 @@
 //! `meridian top` over a real topology: what it shows is what was sent.
 
-use std::process::{Command, Output};
+use std::io::{Read, Write};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use meridian::policy_file::PolicyFile;
 use meridian::topology::roles::{ORDERS, OUTSIDE_CLIENT, SHOP};
 use meridian::topology::{Call, Options, Topology};
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::tcgetattr;
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 async fn start() -> Topology {
@@ -146,4 +153,85 @@ async fn it_fails_where_no_proxy_answers() {
     assert!(error.contains("no proxy answers"), "{error}");
     assert!(error.contains(&dead), "{error}");
     assert!(output.stdout.is_empty());
+}
+
+/// A proxy of which only the metrics are there. It ends with the test's process.
+fn proxy() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let metrics = "meridian_requests_total{reporter=\"ingress\",direction=\"north-south\",decision=\"allow\"} 4242\n";
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            // One read holds a request that small.
+            if stream.read(&mut request).is_ok() {
+                let length = metrics.len();
+                let answer =
+                    format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{metrics}");
+                drop(stream.write_all(answer.as_bytes()));
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn the_terminal_is_given_back_however_it_ends() {
+    /// What a terminal is told to leave the alternate screen.
+    const LEAVE: &str = "\x1b[?1049l";
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let address = proxy();
+    for end in ["q", "\x1b", "\x03", "SIGINT", "SIGTERM", "SIGHUP"] {
+        let size = Winsize {
+            ws_row: 24,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let terminal = openpty(Some(&size), None).unwrap();
+        let before = tcgetattr(&terminal.slave).unwrap();
+        let slave = || Stdio::from(terminal.slave.try_clone().unwrap());
+        let mut top = Command::new(env!("CARGO_BIN_EXE_meridian"))
+            .args(["top", &address])
+            .env("TERM", "xterm")
+            .stdin(slave())
+            .stdout(slave())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut master = std::fs::File::from(terminal.master.try_clone().unwrap());
+        let (sender, drawn) = mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = master.read(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                if sender.send(text).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut screen = String::new();
+        while !screen.contains("4242") {
+            screen += &drawn.recv_timeout(PATIENCE).expect("the view");
+        }
+        assert_ne!(tcgetattr(&terminal.slave).unwrap(), before, "raw mode");
+        assert!(!screen.contains(LEAVE));
+        match end.parse::<Signal>() {
+            Ok(signal) => kill(Pid::from_raw(top.id() as i32), signal).unwrap(),
+            Err(_) => {
+                let mut keys = std::fs::File::from(terminal.master.try_clone().unwrap());
+                keys.write_all(end.as_bytes()).unwrap();
+            }
+        }
+        while !screen.contains(LEAVE) {
+            screen += &drawn.recv_timeout(PATIENCE).expect("the end of the view");
+        }
+        assert!(top.wait().unwrap().success(), "{end:?}");
+        assert_eq!(tcgetattr(&terminal.slave).unwrap(), before, "{end:?}");
+        // With the last end of the terminal its reader ends.
+        drop(terminal);
+        drop(drawn);
+        reader.join().unwrap();
+    }
 }
