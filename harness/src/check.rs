@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use meridian_policy::ConfigError;
+use meridian_policy::{ConfigError, Vantage};
 use serde_json::{Value, json};
 
-use crate::policy_file::{PolicyErrors, PolicyFile};
-use crate::warnings;
+use crate::policy_file::{PolicyErrors, PolicyFile, revision_text};
+use crate::{series, warnings};
 
 /// What the verb is run with.
 #[derive(Debug, Clone, Args)]
@@ -30,15 +30,20 @@ pub struct Options {
 /// # Errors
 /// If the file cannot be read.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let (errors, warnings) = match PolicyFile::load(Some(&options.policy)) {
-        Ok(file) => (Vec::new(), warnings::of(&file)),
-        Err(error) => (error.downcast::<PolicyErrors>()?.0, Vec::new()),
+    let (errors, warnings, facts) = match PolicyFile::load(Some(&options.policy)) {
+        Ok(file) => (Vec::new(), warnings::of(&file), Some(Facts::of(&file))),
+        Err(error) => (error.downcast::<PolicyErrors>()?.0, Vec::new(), None),
     };
     if options.json {
         let list = |errors: &[ConfigError]| -> Value { errors.iter().map(error_json).collect() };
         println!(
             "{}",
-            json!({"errors": list(&errors), "warnings": list(&warnings)})
+            json!({
+                "errors": list(&errors),
+                "warnings": list(&warnings),
+                "revision": facts.as_ref().map(|facts| &facts.revision),
+                "series": facts.as_ref().map(Facts::series_json),
+            })
         );
     } else {
         for error in &errors {
@@ -53,6 +58,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             0 => eprintln!("{name}: {errors}"),
             count => eprintln!("{name}: {errors}, {}", counted(count, "warning")),
         }
+        if let Some(facts) = &facts {
+            eprintln!("{}", facts.to_text());
+        }
     }
     let is_fine = errors.is_empty() && (warnings.is_empty() || !options.strict);
     Ok(if is_fine {
@@ -60,6 +68,41 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What a policy is known by once it is loaded.
+struct Facts {
+    revision: String,
+    series: Vec<(Vantage, usize)>,
+}
+
+impl Facts {
+    fn of(file: &PolicyFile) -> Self {
+        let bound = |vantage: &Vantage| (*vantage, series::bound(&file.policy, *vantage));
+        Self {
+            revision: revision_text(file.revision()),
+            series: Vantage::ALL.iter().map(bound).collect(),
+        }
+    }
+
+    fn series_json(&self) -> Value {
+        let series = self.series.iter();
+        let series = series.map(|(vantage, bound)| (vantage.as_str().to_owned(), json!(bound)));
+        Value::Object(series.collect())
+    }
+
+    fn to_text(&self) -> String {
+        let series: Vec<String> = self
+            .series
+            .iter()
+            .map(|(vantage, bound)| format!("{vantage} {bound}"))
+            .collect();
+        format!(
+            "revision {}; at most so many series a proxy: {}",
+            self.revision,
+            series.join(", ")
+        )
+    }
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::policy_file::PolicyFile;
 use crate::prometheus::Samples;
+use crate::report;
 use crate::topology::{Arrival, Options as TopologyOptions, Reply, Topology};
 use scenarios::{Hop, Scenario};
 
@@ -96,27 +97,31 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         .iter()
         .filter(|outcome| !outcome.differences.is_empty())
         .count();
+    if !options.json {
+        print!("{}", show::metrics(&scraped));
+        if topology.nginx.is_none() {
+            println!("nginx is not installed: the requests through it were left out");
+        }
+    }
+    let run = topology.run_folder().to_owned();
+    // Envoy writes the last lines of its access logs when it ends.
+    topology.stop().await?;
+    let page = run.join("report.html");
+    report::write(&[run], &page, "The sample traffic")?;
     if options.json {
         println!(
             "{}",
             json!({
                 "ok": failed == 0,
-                "run": topology.run_folder(),
+                "run": page.parent(),
+                "report": page,
                 "requests": outcomes.iter().map(|outcome| show::outcome_json(policy, outcome)).collect::<Vec<_>>(),
                 "metrics": show::metrics_json(&scraped),
             })
         );
     } else {
-        print!("{}", show::metrics(&scraped));
-        if topology.nginx.is_none() {
-            println!("nginx is not installed: the requests through it were left out");
-        }
-        println!(
-            "{}",
-            show::summary(outcomes.len(), failed, topology.run_folder())
-        );
+        println!("{}", show::summary(outcomes.len(), failed, &page));
     }
-    topology.stop().await?;
     Ok(if failed == 0 {
         ExitCode::SUCCESS
     } else {

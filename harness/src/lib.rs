@@ -23,6 +23,7 @@ pub mod prometheus;
 pub mod render;
 pub mod report;
 pub mod schema;
+pub mod series;
 pub mod top;
 pub mod topology;
 pub mod up;

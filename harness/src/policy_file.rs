@@ -35,7 +35,17 @@ impl fmt::Display for PolicyErrors {
 
 impl std::error::Error for PolicyErrors {}
 
+/// A revision as people see it: twelve hexadecimal digits. Prometheus shows the same number in decimal.
+pub fn revision_text(revision: u64) -> String {
+    format!("{revision:012x}")
+}
+
 impl PolicyFile {
+    /// The revision that the filters report for this policy, see [`meridian_policy::revision`].
+    pub fn revision(&self) -> u64 {
+        meridian_policy::revision(self.json.to_string().as_bytes())
+    }
+
     /// Reads the file; `None` is the sample policy.
     ///
     /// # Errors

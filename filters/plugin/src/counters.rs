@@ -3,17 +3,11 @@
 use meridian_metrics::{
     CALLERS, CONNECTIONS, DRY_RUN, Metric, OTHER_NAMESPACE, REQUESTS, UNKNOWN_NAMESPACE,
 };
-use meridian_policy::{
-    Action, Caller, ComponentType, Direction, DryRun, Mode, Policy, Reason, Section, SniMode,
-    Vantage,
-};
+use meridian_policy::{Action, Caller, ComponentType, Direction, DryRun, Policy, Reason, Vantage};
 use proxy_wasm::types::MetricType;
 
 use crate::filter::Subject;
 use crate::host::{Refused, Stat};
-
-/// Decisions without a rule come before the rules: default, invalid host, SNI mismatch.
-const WITHOUT_RULE: usize = 3;
 
 /// One counter for every combination of labels that the policy can produce, so that nothing is
 /// defined in a request.
@@ -35,13 +29,6 @@ impl Counters {
         vantage: Vantage,
         subject: Subject,
     ) -> Result<Self, Refused> {
-        let section = policy.section(vantage);
-        let sni = match subject {
-            Subject::Requests if vantage == Vantage::Ingress => {
-                [policy.sni.mismatch, policy.sni.missing]
-            }
-            _ => [SniMode::Ignore; 2],
-        };
         let (metric, components) = match subject {
             Subject::Requests => (&REQUESTS, ComponentType::ALL),
             // Not a label there.
@@ -72,14 +59,15 @@ impl Counters {
                 }
             }
         }
-        for slot in 0..WITHOUT_RULE + section.rules.len() {
+        let is_connection = subject == Subject::Connections;
+        for outcome in policy.outcomes(vantage, is_connection) {
             let define =
                 |metric: &Metric, component: ComponentType, direction: Direction, decision| {
                     let Some(decision) = decision else {
                         return Ok(None);
                     };
                     let decision = Action::as_str(decision);
-                    let rule = label(section, slot);
+                    let rule = outcome.rule;
                     let [vantage, direction, component] =
                         [vantage.as_str(), direction.as_str(), component.as_str()];
                     let name = if metric.labels.len() == REQUESTS.labels.len() {
@@ -91,14 +79,13 @@ impl Counters {
                 };
             for component in components {
                 for direction in Direction::ALL {
-                    let decision = real_decision(section, sni, slot);
-                    let counter = define(metric, *component, *direction, decision)?;
+                    let counter = define(metric, *component, *direction, outcome.decided)?;
                     counters.decided.push(counter);
                 }
             }
             for direction in Direction::ALL {
-                let decision = dry_run_decision(section, sni, slot);
-                let counter = define(&DRY_RUN, ComponentType::Application, *direction, decision)?;
+                let any = ComponentType::Application;
+                let counter = define(&DRY_RUN, any, *direction, outcome.dry_run)?;
                 counters.dry_run.push(counter);
             }
         }
@@ -118,10 +105,10 @@ impl Counters {
             _ => 0,
         };
         let direction = index(direction);
-        let row = slot(reason) * self.components + component;
+        let row = reason.slot() * self.components + component;
         increment(&self.decided, row, direction)?;
         match dry_run {
-            Some(dry_run) => increment(&self.dry_run, slot(dry_run.reason), direction),
+            Some(dry_run) => increment(&self.dry_run, dry_run.reason.slot(), direction),
             None => Ok(()),
         }
     }
@@ -162,58 +149,5 @@ fn increment(counters: &[Option<Stat>], row: usize, direction: usize) -> Result<
     match counters.get(index).copied().flatten() {
         Some(counter) => counter.increment(),
         None => Ok(()),
-    }
-}
-
-fn slot(reason: Reason) -> usize {
-    match reason {
-        Reason::Default => 0,
-        Reason::InvalidHost(_) => 1,
-        Reason::SniMismatch => 2,
-        Reason::Rule(index) => WITHOUT_RULE + index,
-    }
-}
-
-fn label(section: &Section, slot: usize) -> &str {
-    match slot.checked_sub(WITHOUT_RULE) {
-        Some(index) => Reason::Rule(index).label(section),
-        None => match slot {
-            0 => "default",
-            1 => "invalid-host",
-            _ => "sni-mismatch",
-        },
-    }
-}
-
-/// What is decided for the reason of a slot; `None` where that reason cannot decide.
-fn real_decision(section: &Section, sni: [SniMode; 2], slot: usize) -> Option<Action> {
-    match slot.checked_sub(WITHOUT_RULE) {
-        Some(index) => section
-            .rules
-            .get(index)
-            .filter(|rule| section.mode == Mode::Enforce && !rule.dry_run)
-            .map(|rule| rule.action),
-        None => match slot {
-            0 if section.mode == Mode::DryRun => Some(Action::Allow),
-            0 => Some(section.default),
-            1 => Some(Action::Deny),
-            _ => sni.contains(&SniMode::Deny).then_some(Action::Deny),
-        },
-    }
-}
-
-/// What a dry run would decide for the reason of a slot; `None` where that cannot be.
-fn dry_run_decision(section: &Section, sni: [SniMode; 2], slot: usize) -> Option<Action> {
-    match slot.checked_sub(WITHOUT_RULE) {
-        Some(index) => section
-            .rules
-            .get(index)
-            .filter(|rule| section.mode == Mode::DryRun || rule.dry_run)
-            .map(|rule| rule.action),
-        None => match slot {
-            0 => (section.mode == Mode::DryRun).then_some(section.default),
-            1 => None,
-            _ => sni.contains(&SniMode::DryRun).then_some(Action::Deny),
-        },
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use meridian_metrics::METRICS;
+use meridian_metrics::{Kind, METRICS, Metric};
 use meridian_policy::{Action, Policy, Verdict};
 use serde_json::{Value, json};
 
@@ -170,30 +170,37 @@ pub(super) fn metrics_json(scraped: &[(String, Samples)]) -> Vec<Value> {
 }
 
 fn ours(samples: &Samples) -> impl Iterator<Item = &Sample> {
-    samples.iter().filter(|sample| {
-        METRICS.iter().any(|metric| metric.name == sample.name) && sample.value > 0.0
+    samples
+        .iter()
+        .filter(|sample| metric_of(sample).is_some() && sample.value > 0.0)
+}
+
+/// The metric of a sample; of a histogram its count alone.
+fn metric_of(sample: &Sample) -> Option<&'static Metric> {
+    METRICS.iter().find(|metric| match metric.kind {
+        Kind::Histogram { .. } => sample.name.strip_suffix("_count") == Some(metric.name),
+        Kind::Counter | Kind::Gauge => sample.name == metric.name,
     })
 }
 
 /// The labels in the order of the metric's definition.
 fn own_labels(sample: &Sample) -> Vec<(&str, &str)> {
-    let metric = METRICS.iter().find(|metric| metric.name == sample.name);
-    metric
+    metric_of(sample)
         .into_iter()
         .flat_map(|metric| metric.labels)
         .filter_map(|label| Some((*label, sample.labels.get(*label)?.as_str())))
         .collect()
 }
 
-/// The last line.
-pub(super) fn summary(requests: usize, failed: usize, run: &Path) -> String {
-    let run = run.display();
-    match failed {
-        0 => {
-            format!("{requests} requests, each as the policy says. Logs and configurations: {run}")
-        }
-        failed => format!(
-            "{failed} of {requests} requests were NOT as the policy says. Logs and configurations: {run}"
-        ),
-    }
+/// The last lines.
+pub(super) fn summary(requests: usize, failed: usize, report: &Path) -> String {
+    let verdict = match failed {
+        0 => format!("{requests} requests, each as the policy says."),
+        failed => format!("{failed} of {requests} requests were NOT as the policy says."),
+    };
+    let run = report.parent().unwrap_or(report).display();
+    format!(
+        "{verdict} Logs and configurations: {run}\nThe traffic map, for a browser: {}",
+        report.display()
+    )
 }

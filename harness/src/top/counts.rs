@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::names::{DURATION, POLICY_REVISION, POLICY_RULES};
 use super::target::Target;
 use crate::prometheus::{Sample, Samples};
+use meridian_metrics::{DURATION, POLICY_REVISION, POLICY_RULES};
 
 /// How far back latencies are looked at. Envoy merges its histograms every 5 s, so that the time
 /// between two scrapes is often too short to hold any.
@@ -113,7 +113,7 @@ impl Proxy {
             if let Some(seconds) = seconds {
                 count.rate = gain / seconds;
                 // A bucket that gained nothing still says where the next one begins.
-                if key.0.starts_with(DURATION) {
+                if key.0.starts_with(DURATION.name) {
                     gained.insert(key, gain);
                 }
             }
@@ -141,7 +141,7 @@ impl Proxy {
 }
 
 fn is_gauge(sample: &Sample) -> bool {
-    [POLICY_REVISION, POLICY_RULES].contains(&sample.name.as_str())
+    [POLICY_REVISION.name, POLICY_RULES.name].contains(&sample.name.as_str())
 }
 
 #[cfg(test)]
@@ -194,7 +194,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut proxy = proxy();
         let mut take = |seconds, value: u64| {
-            let text = format!("{DURATION}_bucket{{le=\"1\"}} {value}\n");
+            let text = format!("{}_bucket{{le=\"1\"}} {value}\n", DURATION.name);
             proxy.take(at(seconds), Samples::parse(&text));
             proxy.recent().map(|(_, gain)| gain).sum::<f64>()
         };

@@ -6,7 +6,6 @@
 mod counts;
 mod draw;
 mod live;
-mod names;
 mod snapshot;
 mod tables;
 mod target;

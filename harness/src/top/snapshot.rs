@@ -6,8 +6,9 @@ use meridian_metrics::{CONNECTIONS, DRY_RUN, REQUESTS};
 use serde::Serialize;
 
 use super::counts::{Count, Proxy};
-use super::names::{CALLERS, DURATION, POLICY_REVISION, POLICY_RULES, RESPONSES};
+use crate::policy_file::revision_text;
 use crate::prometheus::Histogram;
+use meridian_metrics::{CALLERS, DURATION, POLICY_REVISION, POLICY_RULES, RESPONSES};
 
 /// The object of `--json`. Counts are since the proxies started, or since the view was reset;
 /// rates are per second.
@@ -144,7 +145,7 @@ impl Snapshot {
             dry_run: all.counted(DRY_RUN.name, Some("deny"), ""),
             responses: all.responses(),
             connections: all.counted(CONNECTIONS.name, None, ""),
-            callers: all.counted(CALLERS, None, ""),
+            callers: all.counted(CALLERS.name, None, ""),
             policies: policies.len(),
             proxies,
         }
@@ -205,7 +206,7 @@ impl<'p> Series<'p> {
     fn latency(&self, flow_name: &str, reporter: &str) -> Latency {
         let (mut recent, mut all) = (Histogram::default(), Histogram::default());
         let bucket = |(name, labels): &(String, Labels)| {
-            let is_of = name.strip_prefix(DURATION) == Some("_bucket")
+            let is_of = name.strip_prefix(DURATION.name) == Some("_bucket")
                 && label(labels, "reporter") == reporter
                 && flow(reporter, &label(labels, "direction")).1 == flow_name;
             // `+Inf` is a number to Rust, too.
@@ -269,7 +270,7 @@ impl<'p> Series<'p> {
 
     fn responses(&self) -> Vec<Responses> {
         let mut rows: BTreeMap<(String, String), Responses> = BTreeMap::new();
-        for (labels, count) in self.of(RESPONSES) {
+        for (labels, count) in self.of(RESPONSES.name) {
             let key = (label(labels, "reporter"), label(labels, "direction"));
             let row = rows.entry(key.clone()).or_insert_with(|| Responses {
                 reporter: key.0,
@@ -316,8 +317,10 @@ fn state(proxy: &Proxy) -> ProxyState {
         reporters.insert(reporter.clone());
         match name.as_str() {
             // 48 bits are exact in a float.
-            POLICY_REVISION => drop(revisions.insert(format!("{:012x}", *value as u64))),
-            POLICY_RULES => *rules.entry(reporter).or_default() += value,
+            name if name == POLICY_REVISION.name => {
+                revisions.insert(revision_text(*value as u64));
+            }
+            name if name == POLICY_RULES.name => *rules.entry(reporter).or_default() += value,
             _ => {}
         }
     }

@@ -1,0 +1,50 @@
+//! How many series the metrics of a policy can have: all of them are known before the first request.
+
+use meridian_metrics::{
+    CALLERS, CONNECTIONS, DRY_RUN, DURATION, Kind, METRICS, Metric, POLICY_REVISION, POLICY_RULES,
+    REQUESTS, RESPONSE_CODE_CLASSES, RESPONSES,
+};
+use meridian_policy::{Action, ComponentType, Direction, Policy, PossibleOutcome, Vantage};
+
+/// The most series of `metric` that one proxy has at a vantage point, as Prometheus counts them: a
+/// histogram has one for each bucket, one for the rest, a sum and a count.
+pub fn of(policy: &Policy, vantage: Vantage, metric: &Metric) -> usize {
+    let is_gateway = matches!(vantage, Vantage::Ingress | Vantage::Egress);
+    let directions = Direction::ALL.len();
+    let count = |is_connection, what: fn(&PossibleOutcome<'_>) -> Option<Action>| {
+        let outcomes = policy.outcomes(vantage, is_connection);
+        outcomes.filter(|outcome| what(outcome).is_some()).count()
+    };
+    let series = match metric.name {
+        name if name == REQUESTS.name => {
+            count(false, |outcome| outcome.decided) * directions * ComponentType::ALL.len()
+        }
+        name if name == CONNECTIONS.name && is_gateway => {
+            count(true, |outcome| outcome.decided) * directions
+        }
+        // What connections add is among what requests have.
+        name if name == DRY_RUN.name => count(false, |outcome| outcome.dry_run) * directions,
+        name if name == CALLERS.name && vantage == Vantage::Egress => match policy.callers.len() {
+            0 => 0,
+            named => (named + 2) * directions * Action::ALL.len(),
+        },
+        name if name == RESPONSES.name && policy.metrics.responses => {
+            directions * RESPONSE_CODE_CLASSES.len()
+        }
+        name if name == DURATION.name && policy.metrics.durations => directions,
+        name if name == POLICY_REVISION.name || name == POLICY_RULES.name => 1,
+        _ => 0,
+    };
+    match metric.kind {
+        Kind::Histogram { buckets } => series * (buckets.len() + 3),
+        Kind::Counter | Kind::Gauge => series,
+    }
+}
+
+/// The most series of all metrics that one proxy has at a vantage point.
+pub fn bound(policy: &Policy, vantage: Vantage) -> usize {
+    METRICS
+        .iter()
+        .map(|metric| of(policy, vantage, metric))
+        .sum()
+}
