@@ -247,16 +247,24 @@ fn check_reports_every_error_with_its_place() {
     assert_eq!(
         value["errors"],
         json!([
-            {"path": "extra", "message": "is not a field", "hint": "the fields here are mesh, components, hosts, sni, deny, tags"},
+            {"path": "extra", "message": "is not a field", "hint": "the fields here are mesh, components, hosts, sni, deny, tags, metrics"},
             {"path": "mesh.cidrs[0]", "message": "\"10.0.0.1/8\" has bits set behind its prefix", "hint": "write 10.0.0.0/8 or the single address"},
             {"path": "hosts.ingress.default", "message": "is \"maybe\"", "hint": "write one of allow, deny"},
         ])
     );
     let (value, code) = json_of(&["check", "--json", "--policy", sample().to_str().unwrap()]);
     assert_eq!(
-        (value, code),
-        (json!({"errors": [], "warnings": []}), Some(0))
+        (&value["errors"], &value["warnings"], code),
+        (&json!([]), &json!([]), Some(0))
     );
+    let revision = value["revision"].as_str().unwrap();
+    assert!(
+        revision.len() == 12 && u64::from_str_radix(revision, 16).is_ok(),
+        "{revision}"
+    );
+    // Of the sample policy, at ingress: default, invalid-host, sni-mismatch and two rules, by direction
+    // and component type; responses, a histogram and two gauges.
+    assert_eq!(value["series"]["ingress"], 5 * 6 + 4 * 3 + 18 + 3 * 18 + 2);
 }
 
 #[test]

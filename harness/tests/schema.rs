@@ -101,7 +101,7 @@ fn every_field_of_the_reader_is_described() {
             "{path}"
         );
     });
-    assert_eq!(mappings, 23);
+    assert_eq!(mappings, 24);
 }
 
 /// Where the schema and the reader must say the same: a document, and whether it is a policy.

@@ -9,6 +9,7 @@ mod coalescing;
 mod connections;
 mod discovered;
 mod echo;
+mod endings;
 mod gateway;
 mod modules;
 mod policy_update;

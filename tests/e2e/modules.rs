@@ -6,7 +6,7 @@ use walrus::Module;
 const MAX_BYTES: u64 = 150_000;
 
 /// What Envoy calls. Each callback that is exported costs a crossing in every request.
-const EXPORTS: [&str; 12] = [
+const EXPORTS: [&str; 13] = [
     "_initialize",
     "malloc",
     "memory",
@@ -14,6 +14,7 @@ const EXPORTS: [&str; 12] = [
     "proxy_on_configure",
     "proxy_on_context_create",
     "proxy_on_delete",
+    "proxy_on_log",
     "proxy_on_new_connection",
     "proxy_on_request_headers",
     "proxy_on_request_trailers",
@@ -21,8 +22,10 @@ const EXPORTS: [&str; 12] = [
     "proxy_on_vm_start",
 ];
 
-/// What the filters can ask of Envoy. No outgoing calls, no shared data, no foreign functions.
-const IMPORTS: [&str; 13] = [
+/// What the filters can ask of Envoy. No outgoing calls and no shared data; the one foreign function is
+/// `declare_property`, when a policy is loaded.
+const IMPORTS: [&str; 15] = [
+    "env.proxy_call_foreign_function",
     "env.proxy_close_stream",
     "env.proxy_define_metric",
     "env.proxy_get_buffer_bytes",
@@ -31,6 +34,7 @@ const IMPORTS: [&str; 13] = [
     "env.proxy_get_property",
     "env.proxy_increment_metric",
     "env.proxy_log",
+    "env.proxy_record_metric",
     "env.proxy_remove_header_map_value",
     "env.proxy_replace_header_map_value",
     "env.proxy_send_local_response",

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use meridian::prometheus::Samples;
+use meridian_metrics::{DURATION, RESPONSES};
 use meridian_tests::announce;
 use meridian_tests::raw::{Answer, Connection, Peer, connect, http1};
 use tokio::task::JoinSet;
@@ -14,20 +15,22 @@ use tokio::task::JoinSet;
 use crate::discovered::{self, Gateway};
 
 /// How many requests there are at least.
-const REQUESTS: usize = 20_000;
+const REQUESTS: usize = 100_000;
 /// Connections that are kept, and loops that open one for each request.
 const KEPT: usize = 4;
 const FRESH: usize = 2;
 const DEADLINE: Duration = Duration::from_secs(60);
+/// Longer than Envoy keeps what a histogram got before it shows it, 5 s.
+const FLUSHED: Duration = Duration::from_secs(20);
 
 /// The good policies in their order, and the statuses that hosts get under each.
 const POLICIES: [&str; 3] = [
-    r#"{"mesh": {"cidrs": ["127.1.0.0/16"]}, "hosts": {"ingress": {"rules": [
+    r#"{"metrics": {"responses": true, "durations": true}, "mesh": {"cidrs": ["127.1.0.0/16"]}, "hosts": {"ingress": {"rules": [
         {"name": "shop", "hosts": ["shop.example.com"], "action": "allow"}]}}}"#,
-    r#"{"mesh": {"cidrs": ["127.1.0.0/16"]}, "hosts": {"ingress": {"rules": [
+    r#"{"metrics": {"responses": true, "durations": true}, "mesh": {"cidrs": ["127.1.0.0/16"]}, "hosts": {"ingress": {"rules": [
         {"name": "shop", "hosts": ["shop.example.com"], "action": "allow"},
         {"name": "turn", "hosts": ["turn.example.com"], "action": "allow"}]}}}"#,
-    r#"{"mesh": {"cidrs": ["127.1.0.0/16"]}, "deny": {"status": 451}, "hosts": {"ingress": {"rules": [
+    r#"{"metrics": {"responses": true, "durations": true}, "mesh": {"cidrs": ["127.1.0.0/16"]}, "deny": {"status": 451}, "hosts": {"ingress": {"rules": [
         {"name": "shop", "hosts": ["shop.example.com"], "action": "allow"},
         {"name": "turn", "hosts": ["turn.example.com"], "action": "deny"}]}}}"#,
 ];
@@ -204,6 +207,33 @@ async fn updates_under_load_fail_no_request() -> anyhow::Result<()> {
             counted == expected as f64,
             "{counted} {decision}, not {expected}"
         );
+    }
+    let classes = [
+        ("2xx", allowed),
+        ("4xx", sent - allowed),
+        ("5xx", 0),
+        ("none", 0),
+    ];
+    for (class, expected) in classes {
+        let counted = samples.value(RESPONSES.name, &[("response_code_class", class)]);
+        ensure!(
+            counted == expected as f64,
+            "{counted} {class}, not {expected}"
+        );
+    }
+    let count = format!("{}_count", DURATION.name);
+    let deadline = Instant::now() + FLUSHED;
+    loop {
+        let samples = Samples::parse(&gateway.envoy.scrape().await?)?;
+        let observed = samples.value(&count, &[("direction", "north-south")]);
+        if observed == sent as f64 {
+            break;
+        }
+        ensure!(
+            observed < sent as f64 && Instant::now() < deadline,
+            "{observed} durations, not {sent}"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     announce(&format!(
         "{sent} requests through {} updates of the policy",

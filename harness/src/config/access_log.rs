@@ -16,6 +16,9 @@ pub enum AccessLog {
     File(PathBuf),
 }
 
+/// The tag of a span that carries the direction.
+pub const SPAN_TAG: &str = "traffic.direction";
+
 /// What a log tells of a decision, and where a field of it comes from.
 ///
 /// With `tags.filterState` the filter tells all; without, the tag headers of what was allowed are there,
@@ -57,8 +60,10 @@ pub struct Logged<'l> {
     pub proxy: &'l str,
     /// The namespace of its workload.
     pub namespace: &'l str,
-    /// Where the filter stands, and the tags of its policy; `None` for a proxy that runs none.
-    pub filter: Option<(Vantage, &'l Tags)>,
+    /// The tags of the filter's policy; `None` for a proxy that runs none.
+    pub tags: Option<&'l Tags>,
+    /// Where the filter stands; `None` where one format serves all proxies.
+    pub vantage: Option<Vantage>,
     /// The name of the listener.
     pub listener: &'l str,
 }
@@ -116,20 +121,33 @@ impl Logged<'_> {
         log.to_config(&Value::Object(line))
     }
 
+    /// The tag for the spans of requests, a `CustomTag` of Envoy's.
+    pub fn span_tag(&self) -> Option<Value> {
+        let tags = self.tags?;
+        Some(if tags.filter_state {
+            json!({"tag": SPAN_TAG, "value": "%CEL(filter_state['wasm.meridian'].direction)%"})
+        } else {
+            let header = &tags.direction_header;
+            json!({"tag": SPAN_TAG, "request_header": {"name": header, "default_value": "unknown"}})
+        })
+    }
+
     fn decision(&self, is_request: bool) -> Map<String, Value> {
         let mut line = fields(json!({
             "time": "%START_TIME%",
             "proxy": self.proxy,
             "namespace": self.namespace,
         }));
-        let Some((vantage, tags)) = self.filter else {
+        let Some(tags) = self.tags else {
             return line;
         };
         for field in DECISION {
             let value = match field {
                 "component_type" if !is_request => continue,
                 // A constant, so that the line tells it of a request that no filter saw.
-                "reporter" => Some(vantage.as_str().to_owned()),
+                "reporter" if self.vantage.is_some() => {
+                    self.vantage.map(|vantage| vantage.as_str().to_owned())
+                }
                 _ if tags.filter_state => {
                     Some(format!("%CEL(filter_state['wasm.meridian'].{field})%"))
                 }

@@ -37,10 +37,8 @@ impl Proxy {
         Logged {
             proxy: &self.name,
             namespace: &self.namespace,
-            filter: self
-                .filters
-                .as_ref()
-                .map(|filters| (vantage, filters.tags())),
+            tags: self.filters.as_ref().map(Filters::tags),
+            vantage: Some(vantage),
             listener,
         }
     }

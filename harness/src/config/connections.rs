@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::access_log::{AccessLog, Logged};
 use super::routes::{Route, route_config};
 use super::type_url;
 
@@ -26,8 +27,10 @@ pub struct Connections<'a> {
     pub name: &'a str,
     /// Where it stands.
     pub position: Position,
-    /// Its access log, an `AccessLog` of Envoy's.
-    pub access_log: Value,
+    /// Where its access log goes.
+    pub access_log: &'a AccessLog,
+    /// Whose log it is.
+    pub logged: Logged<'a>,
     /// The HTTP filters before the router, in order.
     pub filters: &'a [Value],
     /// Its virtual hosts.
@@ -58,7 +61,11 @@ impl Connections<'_> {
             "upgrade_configs": [{"upgrade_type": "websocket"}],
         });
         self.position.apply(&mut manager);
-        manager["access_log"] = json!([self.access_log]);
+        manager["access_log"] = json!([self.logged.requests(self.access_log)]);
+        if let Some(tag) = self.logged.span_tag() {
+            // Without a provider no span is sent; with one each carries the tag.
+            manager["tracing"] = json!({"custom_tags": [tag]});
+        }
         manager["http_filters"] = json!(filters);
         manager["route_config"] = route_config(self.name, self.routes, self.position);
         json!({

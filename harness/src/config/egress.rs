@@ -40,9 +40,8 @@ impl Egress {
         let connections = Connections {
             name: "egress",
             position: Position::Egress,
-            access_log: proxy
-                .logged(Vantage::Egress, "egress")
-                .requests(&proxy.access_log),
+            access_log: &proxy.access_log,
+            logged: proxy.logged(Vantage::Egress, "egress"),
             filters: &filters,
             routes: &self.routes,
         }

@@ -36,9 +36,8 @@ impl Ingress {
             Connections {
                 name,
                 position: Position::Ingress,
-                access_log: proxy
-                    .logged(Vantage::Ingress, name)
-                    .requests(&proxy.access_log),
+                access_log: &proxy.access_log,
+                logged: proxy.logged(Vantage::Ingress, name),
                 filters: &filters,
                 routes: &self.routes,
             }

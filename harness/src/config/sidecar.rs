@@ -52,9 +52,8 @@ impl Sidecar {
         let inbound = Connections {
             name: "inbound",
             position: Position::Inbound,
-            access_log: proxy
-                .logged(Vantage::Inbound, "inbound")
-                .requests(&proxy.access_log),
+            access_log: &proxy.access_log,
+            logged: proxy.logged(Vantage::Inbound, "inbound"),
             filters: &proxy.http_filters(Vantage::Inbound),
             routes: std::slice::from_ref(&workload),
         }
@@ -62,9 +61,8 @@ impl Sidecar {
         let outbound = Connections {
             name: "outbound",
             position: Position::Outbound,
-            access_log: proxy
-                .logged(Vantage::Outbound, "outbound")
-                .requests(&proxy.access_log),
+            access_log: &proxy.access_log,
+            logged: proxy.logged(Vantage::Outbound, "outbound"),
             filters: &proxy.http_filters(Vantage::Outbound),
             routes: &self.routes,
         }

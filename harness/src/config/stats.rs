@@ -21,7 +21,7 @@ pub fn stats_config() -> Value {
     let buckets: Vec<Value> = METRICS
         .iter()
         .filter_map(|metric| match metric.kind {
-            // Envoy looks for them by the name that is left without its tags.
+            // Envoy looks for them by the whole name, tags and all.
             Kind::Histogram { buckets } => Some(json!({
                 "match": {"suffix": metric.name},
                 "buckets": buckets,

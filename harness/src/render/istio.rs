@@ -5,10 +5,11 @@
 //! listeners, as an edit of the filter chain would (istio/istio#51655).
 
 use anyhow::ensure;
-use meridian_metrics::LABELS;
-use meridian_policy::Vantage;
-use serde_json::{Value, json};
+use meridian_metrics::{Kind, LABELS, METRICS};
+use meridian_policy::{Tags, Vantage};
+use serde_json::{Map, Value, json};
 
+use crate::config::access_log::{Logged, SPAN_TAG};
 use crate::config::type_url;
 use crate::config::wasm::Filters;
 
@@ -22,8 +23,8 @@ const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
 pub use super::envoy::Options;
 
-/// The files and their names: `ingress-gateway.yaml`, `egress-gateway.yaml`, `sidecars.yaml` and
-/// `mesh-config.yaml`.
+/// The files and their names: `ingress-gateway.yaml`, `egress-gateway.yaml`, `sidecars.yaml`,
+/// `mesh-config.yaml`, `telemetry.yaml` and `pod-annotations.yaml`.
 ///
 /// # Errors
 /// If the policy is no object.
@@ -54,12 +55,22 @@ pub fn render(policy: &Value, options: &Options) -> anyhow::Result<Vec<(String, 
         &[Vantage::Inbound, Vantage::Outbound],
         &filters,
     );
-    let mesh_config = json!({"meshConfig": {"defaultConfig": {"extraStatTags": LABELS}}});
+    let mesh_config = mesh_config(filters.tags());
     [
         ("ingress-gateway.yaml", INGRESS_HEADER, ingress),
         ("egress-gateway.yaml", EGRESS_HEADER, egress),
         ("sidecars.yaml", SIDECARS_HEADER, sidecars),
         ("mesh-config.yaml", MESH_CONFIG_HEADER, mesh_config),
+        (
+            "telemetry.yaml",
+            TELEMETRY_HEADER,
+            telemetry(filters.tags()),
+        ),
+        (
+            "pod-annotations.yaml",
+            ANNOTATIONS_HEADER,
+            pod_annotations(),
+        ),
     ]
     .into_iter()
     .map(|(name, header, value)| {
@@ -69,6 +80,55 @@ pub fn render(policy: &Value, options: &Options) -> anyhow::Result<Vec<(String, 
         ))
     })
     .collect()
+}
+
+/// The labels of the metrics, and the access log of every proxy.
+fn mesh_config(tags: &Tags) -> Value {
+    // Istio gives every container its pod's name and namespace.
+    let format = Logged {
+        proxy: "%ENVIRONMENT(ISTIO_META_WORKLOAD_NAME)%",
+        namespace: "%ENVIRONMENT(POD_NAMESPACE)%",
+        tags: Some(tags),
+        vantage: None,
+        listener: "%FILTER_CHAIN_NAME%",
+    };
+    json!({"meshConfig": {
+        "accessLogFile": "/dev/stdout",
+        "accessLogEncoding": "JSON",
+        "accessLogFormat": format.request_format().to_string(),
+        "defaultConfig": {"extraStatTags": LABELS},
+    }})
+}
+
+/// The same for one workload, and the buckets of the histograms, for which Istio has an annotation
+/// alone. It wants the beginning of a stat's name, and ours begin with a tag.
+fn pod_annotations() -> Value {
+    let buckets: Map<String, Value> = METRICS
+        .iter()
+        .filter_map(|metric| match metric.kind {
+            Kind::Histogram { buckets } => {
+                let first = metric.labels.first()?;
+                Some((format!("wasmcustom.{first}=.="), json!(buckets)))
+            }
+            Kind::Counter | Kind::Gauge => None,
+        })
+        .collect();
+    json!({"spec": {"template": {"metadata": {"annotations": {
+        "sidecar.istio.io/extraStatTags": LABELS.join(","),
+        "sidecar.istio.io/statsHistogramBuckets": Value::Object(buckets).to_string(),
+    }}}}})
+}
+
+/// The direction on the spans of every proxy.
+fn telemetry(tags: &Tags) -> Value {
+    json!({
+        "apiVersion": "telemetry.istio.io/v1",
+        "kind": "Telemetry",
+        "metadata": {"name": "meridian", "namespace": ROOT_NAMESPACE},
+        "spec": {"tracing": [{"customTags": {
+            SPAN_TAG: {"header": {"name": tags.direction_header, "defaultValue": "unknown"}},
+        }}]},
+    })
 }
 
 /// An EnvoyFilter for the gateway with the label `istio: GATEWAY`, or for every sidecar.
@@ -210,9 +270,23 @@ const SIDECARS_HEADER: &str = "\
 # Rendered by `meridian render istio` from a policy: edit the policy and render again.
 ";
 const MESH_CONFIG_HEADER: &str = "\
-# Makes labels of the tags in Meridian's metrics, for every proxy that starts after it is applied.
-# Merge it into the values of istioctl or of the istiod chart. For one workload there is the pod
-# annotation proxy.istio.io/config with the same extraStatTags.
+# Makes labels of the tags in Meridian's metrics, and has every proxy write its access log as one JSON
+# object a line, which `meridian learn` and `meridian report` read; for proxies that start after it is
+# applied. Merge it into the values of istioctl or of the istiod chart.
+#
+# Rendered by `meridian render istio`.
+";
+
+const TELEMETRY_HEADER: &str = "\
+# Puts the direction on the spans that the proxies send, from the tag header: what is refused, or leaves
+# the mesh without its tag, is unknown there.
+#
+# Rendered by `meridian render istio`.
+";
+
+const ANNOTATIONS_HEADER: &str = "\
+# For one workload: the labels of mesh-config.yaml, and the buckets of the histograms, which Istio takes
+# from an annotation alone.
 #
 # Rendered by `meridian render istio`.
 ";

@@ -66,13 +66,14 @@ impl Surroundings<'_> {
         let mut connections = Connections {
             name: "gateway",
             position: Position::Egress,
-            access_log: Logged {
+            access_log: &AccessLog::File(self.access_log.clone()),
+            logged: Logged {
                 proxy: "gateway",
                 namespace: "default",
-                filter: None,
+                tags: None,
+                vantage: None,
                 listener: "gateway",
-            }
-            .requests(&AccessLog::File(self.access_log.clone())),
+            },
             filters: &filters,
             routes: &[],
         }
