@@ -21,16 +21,16 @@ const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "wasm";
 
 /// One module, before it is built.
-struct Recipe {
+struct Recipe<'e> {
     /// As in `meridian-NAME` (the crate) and `meridian_NAME.wasm`.
     name: &'static str,
     /// The exports to keep. The SDK exports every callback of the ABI, and Envoy calls into the
     /// VM for each one it finds, so a callback that a filter does not use costs a crossing a
     /// request. A filter that starts to use a callback must have it added here.
-    exports: &'static [&'static str],
+    exports: &'e [&'static str],
 }
 
-const RECIPES: [Recipe; 3] = [
+const RECIPES: [Recipe<'static>; 3] = [
     Recipe {
         name: "ingress",
         exports: EXPORTS,
@@ -71,6 +71,13 @@ const EXPORTS: &[&str] = &[
     "proxy_on_log",
     // The SDK frees a request's context only here.
     "proxy_on_delete",
+];
+
+/// Of [`EXPORTS`], what only a filter does that decides over connections or trailers, or reads a clock.
+const UNUSED_BY_YARDSTICK: [&str; 3] = [
+    "proxy_on_request_trailers",
+    "proxy_on_tick",
+    "proxy_on_new_connection",
 ];
 
 /// The host calls that the filters make, in `meridian-plugin`'s `host.rs` and in the SDK's logger.
@@ -143,7 +150,7 @@ pub fn build() -> anyhow::Result<Modules> {
         eprintln!("Modules: another process is building them, waiting");
     })?;
     ensure_target()?;
-    compile()?;
+    compile(&RECIPES.map(|recipe| format!("meridian-{}", recipe.name)))?;
     let compiled = paths::target_dir()?.join(TARGET).join(PROFILE);
     let [ingress, egress, sidecar] = RECIPES.map(|recipe| finish(&recipe, &compiled, &folder));
     let built = [ingress?, egress?, sidecar?];
@@ -156,8 +163,49 @@ pub fn build() -> anyhow::Result<Modules> {
     })
 }
 
+/// The module that `meridian bench` measures the filters against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Yardstick {
+    /// As Cargo left it: with every callback that the SDK exports.
+    pub plain: PathBuf,
+    /// Stripped like a filter.
+    pub stripped: PathBuf,
+}
+
+/// Builds the yardstick if it is not up to date.
+///
+/// Blocks; progress is on stderr. Any number of processes and threads may call it at once.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_yardstick() -> anyhow::Result<Yardstick> {
+    let folder = paths::modules_dir()?;
+    let _lock = paths::lock(&folder.join(".lock"), || {
+        eprintln!("Modules: another process is building them, waiting");
+    })?;
+    ensure_target()?;
+    compile(&["meridian-yardstick".to_owned()])?;
+    let compiled = paths::target_dir()?.join(TARGET).join(PROFILE);
+    let exports = EXPORTS
+        .iter()
+        .copied()
+        .filter(|export| !UNUSED_BY_YARDSTICK.contains(export));
+    let recipe = Recipe {
+        name: "yardstick",
+        exports: &exports.collect::<Vec<_>>(),
+    };
+    // Beside the others, so that the next build of something else does not take it away.
+    let plain = folder.join("meridian_yardstick.plain.wasm");
+    let module = fs::read(compiled.join("meridian_yardstick.wasm"))?;
+    paths::write_atomically(&plain, &module)?;
+    Ok(Yardstick {
+        plain,
+        stripped: finish(&recipe, &compiled, &folder)?.path,
+    })
+}
+
 /// Has Cargo compile the crates, which returns at once when nothing has changed.
-fn compile() -> anyhow::Result<()> {
+fn compile(packages: &[String]) -> anyhow::Result<()> {
     let root = paths::workspace_root()?;
     let mut command = Command::new(cargo());
     command
@@ -167,10 +215,8 @@ fn compile() -> anyhow::Result<()> {
         .arg(paths::target_dir()?)
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&root))
         .stdin(Stdio::null());
-    for recipe in &RECIPES {
-        command
-            .arg("--package")
-            .arg(format!("meridian-{}", recipe.name));
+    for package in packages {
+        command.args(["--package", package]);
     }
     eprintln!("Modules: compiling for {TARGET}");
     let on_terminal = std::io::stderr().is_terminal();
@@ -230,7 +276,7 @@ fn rustflags(root: &Path) -> OsString {
 }
 
 /// Strips a compiled module into `folder`, unless that is done already.
-fn finish(recipe: &Recipe, compiled: &Path, folder: &Path) -> anyhow::Result<Module> {
+fn finish(recipe: &Recipe<'_>, compiled: &Path, folder: &Path) -> anyhow::Result<Module> {
     let file_name = format!("meridian_{}.wasm", recipe.name);
     let path = folder.join(&file_name);
     let stamp_path = folder.join(format!(".{file_name}.stamp"));
