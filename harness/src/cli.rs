@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::policy_file::{PolicyErrors, PolicyFile};
 use crate::{
-    build, check, demo, envoy, expectations, explain, learn, modules, paths, render, report,
+    bench, build, check, demo, envoy, expectations, explain, learn, modules, paths, render, report,
     schema, top, up,
 };
 
@@ -49,6 +49,8 @@ enum Verb {
     /// Write files to attach the filters with
     #[command(subcommand)]
     Render(render::Verb),
+    /// Measure what the filters cost beside Envoy alone, Lua and RBAC, and say which goals are met
+    Bench(bench::Options),
 }
 
 /// What the verbs that run the topology share.
@@ -118,6 +120,7 @@ impl Cli {
             Verb::Top(options) => block_on(top::run(options)),
             Verb::Report(options) => report::run(&options),
             Verb::Render(verb) => render::run(&verb),
+            Verb::Bench(options) => bench::run(&options),
             Verb::Demo(args) => {
                 let setup = Setup::of(&args.topology, true)?;
                 block_on(demo::run(demo::Options {

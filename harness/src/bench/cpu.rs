@@ -1,0 +1,203 @@
+//! CPU time of a process as the kernel accounts for it, thread by thread, and which CPU it runs on.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+/// How often [`settled`] looks, and how often at most.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(1);
+const SETTLE_LOOKS: u32 = 200;
+
+/// The CPUs of a run: one for the Envoy that is measured, another for everything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cpus {
+    /// For the load generator, the upstream and whatever else this process does.
+    pub load: usize,
+    /// For Envoy.
+    pub envoy: usize,
+}
+
+impl Cpus {
+    /// The last two CPUs that this process may use: the first one of a machine has its interrupts.
+    ///
+    /// # Errors
+    /// If there is one only.
+    pub fn choose() -> anyhow::Result<Self> {
+        let allowed = sched_getaffinity(Pid::from_raw(0)).context("which CPUs may be used?")?;
+        let mut cpus = (0..CpuSet::count())
+            .rev()
+            .filter(|cpu| allowed.is_set(*cpu) == Ok(true));
+        match (cpus.next(), cpus.next()) {
+            (Some(envoy), Some(load)) => Ok(Self { load, envoy }),
+            _ => bail!(
+                "this process may use one CPU only, and Envoy and its load need one each: run it \
+                 where it has two"
+            ),
+        }
+    }
+}
+
+/// Binds every thread of a process to one CPU; those that it starts later inherit that.
+///
+/// # Errors
+/// If the process is gone, or not ours.
+pub fn pin(pid: u32, cpu: usize) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)
+        .with_context(|| format!("CPU {cpu} is beyond what the kernel's call can name"))?;
+    let mut bound = Vec::new();
+    loop {
+        // A thread that was being started by one not yet bound would be missed by a single look.
+        let unbound: Vec<i32> = threads(pid)?
+            .into_iter()
+            .filter(|thread| !bound.contains(thread))
+            .collect();
+        if unbound.is_empty() {
+            return Ok(());
+        }
+        for thread in unbound {
+            match sched_setaffinity(Pid::from_raw(thread), &set) {
+                // It has ended in the meantime.
+                Ok(()) | Err(Errno::ESRCH) => bound.push(thread),
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("cannot bind thread {thread} to CPU {cpu}"));
+                }
+            }
+        }
+    }
+}
+
+/// What the threads of a process have used so far, in nanoseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// On a CPU, all threads together.
+    pub cpu: u64,
+    /// Of that, Envoy's workers.
+    pub workers: u64,
+    /// Ready to run while something else had the CPU, all threads together.
+    pub waited: u64,
+}
+
+impl Spent {
+    /// What was used since an `earlier` look at the same process.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_sub(earlier.cpu),
+            workers: self.workers.saturating_sub(earlier.workers),
+            waited: self.waited.saturating_sub(earlier.waited),
+        }
+    }
+}
+
+/// What a process has used so far. A thread that runs at this moment is behind by up to a tick of
+/// the kernel; see [`settled`].
+///
+/// # Errors
+/// If the process is gone, or the kernel keeps no such account (`CONFIG_SCHED_INFO`).
+pub fn spent(pid: u32) -> anyhow::Result<Spent> {
+    let mut sum = Spent::default();
+    for thread in threads(pid)? {
+        let folder = PathBuf::from(format!("/proc/{pid}/task/{thread}"));
+        let (Ok(statistics), Ok(name)) = (
+            fs::read_to_string(folder.join("schedstat")),
+            fs::read_to_string(folder.join("comm")),
+        ) else {
+            // It has ended since it was listed.
+            continue;
+        };
+        let (cpu, waited) = parse_schedstat(&statistics)
+            .with_context(|| format!("/proc/{pid}/task/{thread}/schedstat: {statistics:?}"))?;
+        sum.cpu += cpu;
+        sum.waited += waited;
+        if name.starts_with("wrk:") {
+            sum.workers += cpu;
+        }
+    }
+    if sum.cpu == 0 {
+        bail!("the kernel accounts for no CPU time of process {pid}: is it gone?");
+    }
+    Ok(sum)
+}
+
+/// What a process has used so far, looked at when it has come to rest: the kernel brings the account
+/// of a thread up to date when the thread leaves its CPU.
+///
+/// # Errors
+/// As [`spent`], or if it does not come to rest.
+pub async fn settled(pid: u32) -> anyhow::Result<Spent> {
+    let mut last = spent(pid)?;
+    for _ in 0..SETTLE_LOOKS {
+        tokio::time::sleep(SETTLE_INTERVAL).await;
+        let now = spent(pid)?;
+        if now.cpu == last.cpu {
+            return Ok(now);
+        }
+        last = now;
+    }
+    bail!(
+        "process {pid} is still busy {} ms after its last request",
+        SETTLE_LOOKS
+    )
+}
+
+fn threads(pid: u32) -> anyhow::Result<Vec<i32>> {
+    let folder = format!("/proc/{pid}/task");
+    let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?;
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect())
+}
+
+/// Time on the CPU, time waiting for it, and the number of times that it got it.
+fn parse_schedstat(text: &str) -> Option<(u64, u64)> {
+    let mut numbers = text.split_ascii_whitespace().map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_schedstat_begins_with_running_and_waiting() {
+        assert_eq!(parse_schedstat("91362 71944 2\n"), Some((91362, 71944)));
+        assert_eq!(parse_schedstat(""), None);
+    }
+
+    #[test]
+    fn a_busy_thread_is_accounted_for() {
+        let before = spent(std::process::id()).unwrap();
+        let end = std::time::Instant::now() + Duration::from_millis(50);
+        std::thread::scope(|scope| {
+            scope.spawn(|| while std::time::Instant::now() < end {});
+            // Read while the thread is still there: an ended one is no longer listed.
+            while std::time::Instant::now() < end {
+                std::thread::yield_now();
+            }
+            assert!(spent(std::process::id()).unwrap().cpu > before.cpu);
+        });
+    }
+
+    #[test]
+    fn a_pinned_process_has_one_cpu_and_so_have_its_later_threads() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "read line; nproc"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        pin(child.id(), Cpus::choose().unwrap().envoy).unwrap();
+        use std::io::Write;
+        child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "1\n");
+    }
+}

@@ -1,0 +1,84 @@
+//! The hosts that policies allow and requests ask for: all of one length, so that a longer name
+//! does not pass for a slower filter.
+
+use std::sync::Arc;
+
+/// Requests ask for at most this many different hosts of a policy.
+const MOST_ASKED: usize = 10_000;
+
+/// The host with that number of every policy that has so many.
+pub fn known(number: usize) -> String {
+    format!("hosts-{number:07}.apps.shop.example.com")
+}
+
+/// A host that no policy has.
+fn unknown(number: usize) -> String {
+    format!("other-{number:07}.apps.shop.example.com")
+}
+
+/// An endless, repeating order of hosts to ask for.
+#[derive(Debug)]
+pub struct Asked {
+    hosts: Vec<Arc<str>>,
+    next: usize,
+}
+
+impl Asked {
+    /// Hosts from all over a policy of `count`, in an order that `seed` decides: a table must be
+    /// searched for each, and a list read to its middle on average.
+    pub fn known(count: usize, seed: u64) -> Self {
+        let asked = count.min(MOST_ASKED);
+        Self::shuffled(
+            (0..asked).map(|number| known(number * (count / asked))),
+            seed,
+        )
+    }
+
+    /// Hosts that no policy has.
+    pub fn unknown(seed: u64) -> Self {
+        Self::shuffled((0..1000).map(unknown), seed)
+    }
+
+    fn shuffled(hosts: impl Iterator<Item = String>, seed: u64) -> Self {
+        let mut hosts: Vec<Arc<str>> = hosts.map(Arc::from).collect();
+        fastrand::Rng::with_seed(seed).shuffle(&mut hosts);
+        Self { hosts, next: 0 }
+    }
+
+    /// The next `count` of them.
+    pub fn take(&mut self, count: usize) -> Vec<Arc<str>> {
+        let taken = self.hosts.iter().cycle().skip(self.next).take(count);
+        let taken = taken.cloned().collect();
+        self.next = (self.next + count) % self.hosts.len();
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_host_of_a_small_policy_is_asked_for_as_often() {
+        let mut asked = Asked::known(10, 1);
+        let mut taken = asked.take(15);
+        taken.extend(asked.take(15));
+        for number in 0..10 {
+            let host = known(number);
+            assert_eq!(taken.iter().filter(|asked| ***asked == *host).count(), 3);
+        }
+    }
+
+    #[test]
+    fn a_large_policy_is_asked_from_end_to_end() {
+        let hosts = Asked::known(1_000_000, 1).take(MOST_ASKED);
+        assert!(hosts.iter().any(|host| **host == *known(0)));
+        assert!(hosts.iter().any(|host| **host == *known(999_900)));
+    }
+
+    #[test]
+    fn all_names_have_one_length() {
+        assert_eq!(known(0).len(), 35);
+        assert_eq!(known(999_999).len(), unknown(7).len());
+    }
+}
