@@ -2,16 +2,16 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// How often [`settled`] looks, and how often at most.
+/// How often [`settled`] looks, and for how long at most.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(1);
-const SETTLE_LOOKS: u32 = 200;
+const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The CPUs of a run: one for the Envoy that is measured, another for everything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,25 +126,38 @@ pub fn spent(pid: u32) -> anyhow::Result<Spent> {
     Ok(sum)
 }
 
-/// What a process has used so far, looked at when it has come to rest: the kernel brings the account
-/// of a thread up to date when the thread leaves its CPU.
+/// What a process has used so far, looked at when none of its threads runs or wants to: the kernel
+/// brings the account of a thread up to date when the thread leaves its CPU.
 ///
 /// # Errors
 /// As [`spent`], or if it does not come to rest.
 pub async fn settled(pid: u32) -> anyhow::Result<Spent> {
+    let deadline = Instant::now() + SETTLE_LIMIT;
     let mut last = spent(pid)?;
-    for _ in 0..SETTLE_LOOKS {
+    while Instant::now() < deadline {
         tokio::time::sleep(SETTLE_INTERVAL).await;
         let now = spent(pid)?;
-        if now.cpu == last.cpu {
+        if now.cpu == last.cpu && !is_runnable(pid)? {
             return Ok(now);
         }
         last = now;
     }
     bail!(
-        "process {pid} is still busy {} ms after its last request",
-        SETTLE_LOOKS
+        "process {pid} is still busy {} s after its last request",
+        SETTLE_LIMIT.as_secs()
     )
+}
+
+/// True if a thread of the process has a CPU or waits for one.
+fn is_runnable(pid: u32) -> anyhow::Result<bool> {
+    let state = |thread| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok()?;
+        // The name before it is in parentheses and may hold anything.
+        stat.rsplit_once(") ")?.1.chars().next()
+    };
+    Ok(threads(pid)?
+        .into_iter()
+        .any(|thread| state(thread) == Some('R')))
 }
 
 fn threads(pid: u32) -> anyhow::Result<Vec<i32>> {
@@ -175,15 +188,27 @@ mod tests {
     #[test]
     fn a_busy_thread_is_accounted_for() {
         let before = spent(std::process::id()).unwrap();
-        let end = std::time::Instant::now() + Duration::from_millis(50);
+        let end = Instant::now() + Duration::from_millis(50);
         std::thread::scope(|scope| {
-            scope.spawn(|| while std::time::Instant::now() < end {});
+            scope.spawn(|| while Instant::now() < end {});
             // Read while the thread is still there: an ended one is no longer listed.
-            while std::time::Instant::now() < end {
+            while Instant::now() < end {
                 std::thread::yield_now();
             }
             assert!(spent(std::process::id()).unwrap().cpu > before.cpu);
         });
+    }
+
+    #[tokio::test]
+    async fn a_process_that_does_not_rest_is_not_looked_at() {
+        let mut busy = std::process::Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .spawn()
+            .unwrap();
+        let error = settled(busy.id()).await.unwrap_err().to_string();
+        busy.kill().unwrap();
+        busy.wait().unwrap();
+        assert!(error.contains("is still busy"), "{error}");
     }
 
     #[test]

@@ -49,10 +49,10 @@ pub struct Options {
     /// The Envoy binary; without it $MERIDIAN_ENVOY, the PATH, or Envoy by itself
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
-    /// Rounds; more of them make the intervals narrower [default: 30, quick: 3]
+    /// Rounds; more of them make the intervals narrower [default: 50, quick: 3]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// Requests of each cell in a round [default: 2000, quick: 100]
+    /// Requests of each cell in a round [default: 1000, quick: 100]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(50..=1_000_000))]
     requests: Option<u32>,
     /// Decides in which order cells are visited and hosts are asked for
@@ -99,7 +99,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     cpu::pin(std::process::id(), cpus.load)?;
     let run = RunFolder::create("bench")?;
     let modules_dir = paths::modules_dir()?;
-    let (rounds, requests) = if options.quick { (3, 100) } else { (30, 2000) };
+    let (rounds, requests) = if options.quick { (3, 100) } else { (50, 1000) };
     let plan = Plan {
         rounds: options.rounds.map_or(rounds, usize::from),
         requests: options.requests.map_or(requests, |count| count as usize),

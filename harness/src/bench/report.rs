@@ -132,6 +132,7 @@ impl Report {
             "p90Microseconds": spread(&series.values(|sample| sample.p90)),
             "p99Microseconds": spread(&series.values(|sample| sample.p99)),
             "sent": series.sent,
+            "repeatedVisits": series.repeated,
             "rounds": {
                 "cpuMicroseconds": whole,
                 "addedMicroseconds": added,
@@ -272,12 +273,23 @@ impl Report {
         writeln!(
             page,
             "Noise: `{CONTROL}` took {:.3} ({:.3} to {:.3}) of what `{BASELINE}` took. Envoy's worker \
-             was busy {:.0} % of the time; its threads waited for their CPU {:.1} % of what they used.",
+             was busy {:.0} % of the time; its threads waited for their CPU {:.1} % of what they used, after \
+             {} of {} visits were made again for that.",
             noise.value,
             noise.low,
             noise.high,
             self.busy() * 100.0,
             self.waited() * 100.0,
+            self.measured
+                .0
+                .iter()
+                .map(|series| series.repeated)
+                .sum::<usize>(),
+            self.measured
+                .0
+                .iter()
+                .map(|series| series.samples.len())
+                .sum::<usize>(),
         )?;
         let disturbances = self.disturbances();
         if !disturbances.is_empty() {
