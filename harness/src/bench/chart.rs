@@ -10,7 +10,7 @@ use super::statistics::Spread;
 use super::variants::Filter;
 
 const WIDTH: f64 = 860.0;
-const LABELS: f64 = 300.0;
+const LABELS: f64 = 230.0;
 const RIGHT: f64 = 70.0;
 const TOP: f64 = 64.0;
 const BAR: f64 = 18.0;

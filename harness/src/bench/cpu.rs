@@ -160,6 +160,29 @@ fn is_runnable(pid: u32) -> anyhow::Result<bool> {
         .any(|thread| state(thread) == Some('R')))
 }
 
+/// What a CPU's time went to since the machine started, in the kernel's ticks: `(stolen, all)`, the
+/// first by the hypervisor.
+///
+/// # Errors
+/// If the kernel does not say.
+pub fn stolen(cpu: usize) -> anyhow::Result<(u64, u64)> {
+    let text = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    parse_stat(&text, cpu).with_context(|| format!("/proc/stat has no cpu{cpu}"))
+}
+
+/// User, nice, system, idle, waiting for I/O, two kinds of interrupts, stolen; what follows is in
+/// user already.
+fn parse_stat(text: &str, cpu: usize) -> Option<(u64, u64)> {
+    let mut lines = text.lines().map(str::split_ascii_whitespace);
+    let name = format!("cpu{cpu}");
+    let fields = lines.find_map(|mut fields| (fields.next() == Some(&name)).then_some(fields))?;
+    let ticks: Vec<u64> = fields
+        .take(8)
+        .map_while(|field| field.parse().ok())
+        .collect();
+    Some((*ticks.get(7)?, ticks.iter().sum()))
+}
+
 fn threads(pid: u32) -> anyhow::Result<Vec<i32>> {
     let folder = format!("/proc/{pid}/task");
     let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?;
@@ -183,6 +206,15 @@ mod tests {
     fn a_line_of_schedstat_begins_with_running_and_waiting() {
         assert_eq!(parse_schedstat("91362 71944 2\n"), Some((91362, 71944)));
         assert_eq!(parse_schedstat(""), None);
+    }
+
+    #[test]
+    fn a_cpu_s_stolen_time_is_its_eighth_number() {
+        let text =
+            "cpu  2 2 2 2 2 2 2 2 2 2\ncpu0 1 1 1 1 1 1 1 7 9 0\ncpu11 1 2 3 4 5 6 7 8 0 0\n";
+        assert_eq!(parse_stat(text, 0), Some((7, 14)));
+        assert_eq!(parse_stat(text, 11), Some((8, 36)));
+        assert_eq!(parse_stat(text, 1), None);
     }
 
     #[test]

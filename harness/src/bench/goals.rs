@@ -143,7 +143,7 @@ pub fn goals(
         added(
             ingress(1_000_000),
             Some(1.05),
-            "ingress, 1,000,000 hosts: added CPU / its own with 10",
+            "ingress, 1,000,000 hosts in 1,000 rules: added CPU / its own with 10 rules of one host",
             ingress(10),
         ),
         whole(
@@ -203,19 +203,19 @@ fn start_goals(footprints: &[Footprint]) -> Vec<Goal> {
             beyond_empty,
         ),
         goal(
-            "ingress, 100,000 hosts: memory of one more worker",
+            "ingress, 100,000 hosts in 1,000 rules: memory of one more worker",
             "MB",
             8.0,
             memory(ingress(100_000)),
         ),
         goal(
-            "ingress, 1,000,000 hosts: memory of one more worker",
+            "ingress, 1,000,000 hosts in 1,000 rules: memory of one more worker",
             "MB",
             64.0,
             memory(ingress(1_000_000)),
         ),
         goal(
-            "ingress, 100,000 hosts: CPU time to start one more worker and its VM",
+            "ingress, 100,000 hosts in 1,000 rules: CPU time to start one more worker and its VM",
             "ms",
             150.0,
             find(ingress(100_000)).map(|is| range(&is.milliseconds)),

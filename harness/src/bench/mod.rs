@@ -112,7 +112,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let (series, footprints) = runtime.block_on(async {
+    let (series, stolen, footprints) = runtime.block_on(async {
         let upstream = Upstream::start().await?;
         let surroundings = Surroundings {
             envoy: &binary,
@@ -121,6 +121,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             yardstick: &yardstick,
             upstream: upstream.address(),
         };
+        let (stolen_before, all_before) = cpu::stolen(cpus.envoy)?;
         let measured = measure(&surroundings, cpus, &cells, plan);
         let series = measured.await.with_context(|| {
             format!(
@@ -128,8 +129,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 run.path().display()
             )
         })?;
+        let (stolen, all) = cpu::stolen(cpus.envoy)?;
+        let stolen = (stolen - stolen_before) as f64 / (all - all_before).max(1) as f64;
         let footprints = footprint::measure(&surroundings, options.quick).await?;
-        anyhow::Ok((series, footprints))
+        anyhow::Ok((series, stolen, footprints))
     })?;
     let measured = Measured(series);
     let noise = Noise::of(&measured, plan.seed).context("the control was not measured")?;
@@ -140,6 +143,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         quick: options.quick,
         measured,
         noise,
+        stolen,
         footprints,
         modules: built.built.to_vec(),
         goals,

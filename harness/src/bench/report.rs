@@ -17,6 +17,8 @@ use crate::modules::Module;
 const NOISY_DIFFERENCE: f64 = 0.03;
 /// Envoy may wait for its CPU this share of the time that it has it.
 const NOISY_WAITING: f64 = 0.05;
+/// The hypervisor may keep this share of Envoy's CPU.
+const NOISY_STOLEN: f64 = 0.02;
 
 /// Everything of a run.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub struct Report {
     pub measured: Measured,
     /// The difference of equals.
     pub noise: Noise,
+    /// The share of its CPU that the hypervisor kept from Envoy.
+    pub stolen: f64,
     /// Memory and loading time.
     pub footprints: Vec<Footprint>,
     /// The modules that were measured.
@@ -64,6 +68,12 @@ impl Report {
             reasons.push(format!(
                 "other processes took Envoy's CPU for {:.0} % of the time that it had it",
                 waited * 100.0
+            ));
+        }
+        if self.stolen > NOISY_STOLEN {
+            reasons.push(format!(
+                "the hypervisor kept {:.1} % of Envoy's CPU",
+                self.stolen * 100.0
             ));
         }
         reasons
@@ -108,6 +118,7 @@ impl Report {
                 "direct": estimate(self.noise.direct),
                 "megabyte": estimate(self.noise.megabyte),
                 "waited": self.waited(),
+                "stolen": self.stolen,
                 "workerBusy": self.busy(),
                 "tooNoisyBecause": self.disturbances(),
             },
@@ -245,8 +256,10 @@ impl Report {
         writeln!(
             page,
             "\nCPU is the time of all threads of the Envoy process, of one request. What a filter adds \
-             is over `{BASELINE}` in the same round, for a refusal over an allowed request. Latency \
-             is with one request at a time. 1 MB goes to the upstream and back.\n"
+             is over `{BASELINE}` in the same round, for a refusal over an allowed request. The number \
+             of a filter is that of its hosts. `sdk+` is a ladder: the SDK's filter, stripped, that takes \
+             this step and those before it. Latency is with one request at a time. 1 MB goes to the \
+             upstream and back.\n"
         )
     }
 

@@ -55,7 +55,10 @@ impl fmt::Display for Filter {
             Self::None { again: true } => f.write_str("none-again"),
             Self::SdkEmpty => f.write_str("sdk-empty"),
             Self::Steps("") => f.write_str("sdk-stripped"),
-            Self::Steps(steps) => write!(f, "sdk-stripped+{}", steps.replace(' ', "+")),
+            // The last step: those before it are in the ladder's rungs below.
+            Self::Steps(steps) => {
+                write!(f, "sdk+{}", steps.rsplit(' ').next().unwrap_or_default())
+            }
             Self::Meridian { vantage, hosts } => write!(f, "{vantage}-{hosts}"),
             Self::Rbac { hosts } => write!(f, "rbac-{hosts}+header_mutation"),
             Self::Lua { hosts } => write!(f, "lua-{hosts}"),
