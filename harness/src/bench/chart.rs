@@ -138,7 +138,7 @@ mod tests {
             match reader.read_event().unwrap() {
                 quick_xml::events::Event::Empty(tag) => {
                     bars += usize::from(tag.attributes().flatten().any(|attribute| {
-                        attribute.key.as_ref() == b"class" && &*attribute.value == b"other"
+                        attribute.key.as_ref() == "class" && &*attribute.value == "other"
                     }));
                 }
                 quick_xml::events::Event::Eof => break,
