@@ -142,7 +142,7 @@ fn a_filter_that_does_not_work_is_not_measured() {
         ),
         (
             "ingress-1000",
-            r#"s/hosts\\":\[\\"hosts-0000999/hosts\\":[\\"hosts-0000998/"#,
+            r#"s/hosts\\":\[\\"promotions-999/hosts\\":[\\"promotions-998/"#,
         ),
     ] {
         let folder = tempfile::tempdir().unwrap();

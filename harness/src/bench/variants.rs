@@ -242,10 +242,11 @@ fn policy(vantage: Vantage, count: usize, name: &str) -> String {
     .to_string()
 }
 
+/// As Istio renders the hosts of an AuthorizationPolicy, in any case.
 fn rbac(count: usize) -> Value {
     let permissions: Vec<Value> = (0..count)
         .map(|host| {
-            let exact = json!({"exact": hosts::known(host)});
+            let exact = json!({"exact": hosts::known(host), "ignore_case": true});
             json!({"header": {"name": ":authority", "string_match": exact}})
         })
         .collect();

@@ -51,10 +51,13 @@ async fn check(listeners: &Listeners, cells: &[Cell], filter: Filter) -> anyhow:
     if takes(Traffic::Upstream) {
         calls.push(call(&hosts::known(last), UPSTREAM));
     }
-    if matches!(filter, Filter::Meridian { .. } | Filter::Lua { .. }) {
-        // RBAC compares bytes: that is its saving.
-        let spelled = format!("{}:80", hosts::known(last).to_ascii_uppercase());
+    if filter.refuses() {
+        let spelled = hosts::known(last).to_ascii_uppercase();
         calls.push(call(&spelled, VERIFY));
+        // RBAC compares with the port: that is its saving.
+        if !matches!(filter, Filter::Rbac { .. }) {
+            calls.push(call(&format!("{spelled}:80"), VERIFY));
+        }
     }
     for call in calls {
         let reply = call.send().await?;
