@@ -94,6 +94,11 @@ impl Spent {
             waited: self.waited.saturating_sub(earlier.waited),
         }
     }
+
+    /// The time of waiting for a CPU as a share of the time of having one.
+    pub fn waited_share(self) -> f64 {
+        self.waited as f64 / self.cpu.max(1) as f64
+    }
 }
 
 /// What a process has used so far. A thread that runs at this moment is behind by up to a tick of

@@ -39,9 +39,9 @@ use report::Report;
 use rounds::{Listeners, Measured, Plan, Series};
 use upstream::Upstream;
 
-/// After this time no further round begins: what comes before and after the rounds takes two
+/// After this time no further round begins: what comes before and after the rounds takes three
 /// minutes at most, and a run has ten.
-const LIMIT: Duration = Duration::from_secs(7 * 60);
+const LIMIT: Duration = Duration::from_secs(6 * 60);
 
 /// What can be typed after `meridian bench`.
 #[derive(Debug, Args)]

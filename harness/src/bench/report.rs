@@ -15,7 +15,7 @@ use crate::modules::Module;
 
 /// Two listeners without a filter may differ by this share, or the machine is too noisy.
 const NOISY_DIFFERENCE: f64 = 0.03;
-/// Envoy may wait for its CPU this share of the time that it has it.
+/// Envoy or the load may wait for their CPUs this share of the time that they have them.
 const NOISY_WAITING: f64 = 0.05;
 /// The hypervisor may keep this share of Envoy's CPU.
 const NOISY_STOLEN: f64 = 0.02;
@@ -66,7 +66,7 @@ impl Report {
         let waited = self.waited();
         if waited > NOISY_WAITING {
             reasons.push(format!(
-                "other processes took Envoy's CPU for {:.0} % of the time that it had it",
+                "other processes held Envoy or its load up for {:.0} % of the time that they ran",
                 waited * 100.0
             ));
         }
@@ -79,7 +79,7 @@ impl Report {
         reasons
     }
 
-    /// How long Envoy waited for its CPU, as a share of what it used: the mean, since a few visits
+    /// How long Envoy or the load waited for a CPU, as a share of what it used: the mean, since a few visits
     /// that met another process are what matters.
     fn waited(&self) -> f64 {
         let all = self.measured.0.iter().flat_map(|series| &series.samples);
@@ -147,6 +147,8 @@ impl Report {
             "rounds": {
                 "cpuMicroseconds": whole,
                 "addedMicroseconds": added,
+                "waited": series.values(|sample| sample.waited),
+                "busy": series.values(|sample| sample.busy),
             },
         })
     }
@@ -286,7 +288,7 @@ impl Report {
         writeln!(
             page,
             "Noise: `{CONTROL}` took {:.3} ({:.3} to {:.3}) of what `{BASELINE}` took. Envoy's worker \
-             was busy {:.0} % of the time; its threads waited for their CPU {:.1} % of what they used, after \
+             was busy {:.0} % of the time; other processes held it or the load up for {:.1} %, after \
              {} of {} visits were made again for that.",
             noise.value,
             noise.low,

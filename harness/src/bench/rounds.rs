@@ -19,9 +19,10 @@ const STREAMS: usize = 8;
 /// Rounds before the first that counts: V8 compiles what is called often anew, in the background.
 const WARM_UP_ROUNDS: usize = 2;
 
-/// A visit in which Envoy's threads waited for their CPU for more than this share of what they used
+/// A visit in which Envoy or the load waited for their CPUs for more than this share of what they used
 /// is made again, at most this often, and the least disturbed one counts: which one that is does not
-/// depend on what it measured.
+/// depend on what it measured. A load that is held up makes Envoy dearer too, which then wakes up for
+/// each request.
 const DISTURBED: f64 = 0.05;
 const REPEATS: usize = 2;
 
@@ -47,7 +48,8 @@ pub struct Sample {
     pub worker: f64,
     /// The share of the time from the first request to the last answer in which the worker ran.
     pub busy: f64,
-    /// How long Envoy's threads were ready but something else had the CPU, as a share of `cpu`.
+    /// How long threads were ready but something else had the CPU, as a share of the time that they
+    /// had it: Envoy's or the load's, whichever is more.
     pub waited: f64,
     /// Latency with one request at a time, µs.
     pub p50: f64,
@@ -212,8 +214,11 @@ async fn attempt(
     // New connections each time, so that no cell keeps lucky ones; their opening does not count.
     let mut connections = Connections::open(address, ask.http2, STREAMS).await?;
     send(&mut connections, (requests / 10).max(2 * STREAMS)).await?;
+    let load = std::process::id();
     let before = cpu::settled(envoy).await?;
+    let load_before = cpu::spent(load)?;
     let batch = send(&mut connections, requests).await?;
+    let load_spent = cpu::spent(load)?.since(load_before);
     let spent = cpu::settled(envoy).await?.since(before);
     drop(connections);
 
@@ -229,7 +234,7 @@ async fn attempt(
         cpu: cpu / 1000.0 / requests as f64,
         worker: spent.workers as f64 / 1000.0 / requests as f64,
         busy: spent.workers as f64 / batch.wall.as_nanos() as f64,
-        waited: spent.waited as f64 / cpu,
+        waited: spent.waited_share().max(load_spent.waited_share()),
         p50: latency(0.5),
         p90: latency(0.9),
         p99: latency(0.99),
