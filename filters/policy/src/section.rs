@@ -84,6 +84,9 @@ impl Section {
             section.mode = mode;
         }
         if let Some(node) = fields.get("rules") {
+            // At once: a table that grows needs its old self beside it, and a module never gives
+            // memory back.
+            section.hosts.reserve(count_hosts(node.document));
             let mut count = 0;
             let mut names = Names::default();
             node.each(errors, |errors, node| {
@@ -230,6 +233,23 @@ impl Names {
         *last = u16::try_from(rules.len() + 1).unwrap_or(0);
         false
     }
+}
+
+/// How many hosts the rules of a section list.
+fn count_hosts(rules: &Document<'_>) -> usize {
+    let Document::List(rules) = rules else {
+        return 0;
+    };
+    let fields = rules.iter().flat_map(|rule| match rule {
+        Document::Mapping(fields) => fields.as_slice(),
+        _ => &[],
+    });
+    fields
+        .map(|(name, value)| match value {
+            Document::Strings(hosts) if name == "hosts" => hosts.len(),
+            _ => 0,
+        })
+        .sum()
 }
 
 fn is_empty(node: Node<'_>) -> bool {

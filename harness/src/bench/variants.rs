@@ -106,10 +106,8 @@ impl Filter {
             Self::SdkEmpty => vec![self.yardstick(&yardstick.plain, "")],
             Self::Steps(steps) => vec![self.yardstick(&yardstick.stripped, steps)],
             Self::Meridian { vantage, hosts } => {
-                let filters = Filters {
-                    modules: modules.to_owned(),
-                    policy: policy(vantage, hosts, &self.to_string()),
-                };
+                let policy = policy(vantage, hosts, &self.to_string());
+                let filters = Filters::new(modules.to_owned(), policy);
                 let mut filter = filters.http_filter(vantage);
                 // Filters of one `vm_id` would share a VM, and with it caches and heap.
                 filter["typed_config"]["config"]["vm_config"]["vm_id"] = json!(self.to_string());
