@@ -6,7 +6,7 @@ use walrus::Module;
 const MAX_BYTES: u64 = 150_000;
 
 /// What Envoy calls. Each callback that is exported costs a crossing in every request.
-const EXPORTS: [&str; 13] = [
+const EXPORTS: [&str; 12] = [
     "_initialize",
     "malloc",
     "memory",
@@ -19,7 +19,6 @@ const EXPORTS: [&str; 13] = [
     "proxy_on_request_headers",
     "proxy_on_request_trailers",
     "proxy_on_tick",
-    "proxy_on_vm_start",
 ];
 
 /// What the filters can ask of Envoy. No outgoing calls and no shared data; the one foreign function is

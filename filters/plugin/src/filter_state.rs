@@ -52,7 +52,7 @@ impl Entry<'_> {
         let mut object = Vec::with_capacity(256);
         let mut text = |key: &str, text: Option<&[u8]>| {
             if let Some(text) = text {
-                let mut value = Vec::with_capacity(text.len() + 3);
+                let mut value = Vec::new();
                 field(&mut value, 3, text);
                 entry(&mut object, key, &value);
             }
@@ -76,7 +76,7 @@ impl Entry<'_> {
 
 /// An entry of `map<string, Value> fields = 1`.
 fn entry(object: &mut Vec<u8>, key: &str, value: &[u8]) {
-    let mut pair = Vec::with_capacity(key.len() + value.len() + 6);
+    let mut pair = Vec::new();
     field(&mut pair, 1, key.as_bytes());
     field(&mut pair, 2, value);
     field(object, 1, &pair);

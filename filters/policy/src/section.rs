@@ -237,19 +237,22 @@ impl Names {
 
 /// How many hosts the rules of a section list.
 fn count_hosts(rules: &Document<'_>) -> usize {
-    let Document::List(rules) = rules else {
-        return 0;
-    };
-    let fields = rules.iter().flat_map(|rule| match rule {
-        Document::Mapping(fields) => fields.as_slice(),
-        _ => &[],
-    });
-    fields
-        .map(|(name, value)| match value {
-            Document::Strings(hosts) if name == "hosts" => hosts.len(),
-            _ => 0,
-        })
-        .sum()
+    let mut count = 0;
+    if let Document::List(rules) = rules {
+        for rule in rules {
+            let Document::Mapping(fields) = rule else {
+                continue;
+            };
+            for (name, value) in fields {
+                if let Document::Strings(hosts) = value
+                    && name == "hosts"
+                {
+                    count += hosts.len();
+                }
+            }
+        }
+    }
+    count
 }
 
 fn is_empty(node: Node<'_>) -> bool {

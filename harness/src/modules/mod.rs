@@ -56,8 +56,6 @@ const EXPORTS: &[&str] = &[
     // this target).
     "malloc",
     "proxy_on_context_create",
-    // Once a VM; the host does without it, but `RootContext::on_vm_start` would be dead silently.
-    "proxy_on_vm_start",
     "proxy_on_configure",
     "proxy_on_request_headers",
     // Only for requests that have any: a client's tags are taken out of them.
