@@ -14,6 +14,7 @@ mod gateway;
 mod modules;
 mod policy_update;
 mod protocols;
+mod spans;
 mod stub_host;
 mod vectors;
 mod wasm_tier;
