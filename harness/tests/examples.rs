@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use meridian::policy_file::PolicyFile;
-use meridian::render::{envoy, istio};
+use meridian::render::{envoy, istio, prometheus};
 
 /// Compares a folder under examples/ with a fresh rendering of the sample policy.
 fn assert_current(folder: &str, rendered: Vec<(String, String)>) {
@@ -46,5 +46,16 @@ fn istio_examples_are_current() {
     assert_current(
         "istio",
         istio::render(&policy, &istio::Options::default()).unwrap(),
+    );
+}
+
+#[test]
+fn prometheus_examples_are_current() {
+    let policy = PolicyFile::load(Some(&examples().join("policy.yaml")))
+        .unwrap()
+        .policy;
+    assert_current(
+        "prometheus",
+        prometheus::render(&policy, &prometheus::Windows::default()).unwrap(),
     );
 }

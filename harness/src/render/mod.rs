@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use crate::policy_file::PolicyFile;
 
 pub mod envoy;
 pub mod istio;
+pub mod prometheus;
 
 /// What is rendered.
 #[derive(Debug, Clone, Subcommand)]
@@ -18,6 +20,8 @@ pub enum Verb {
     Envoy(Options),
     /// EnvoyFilters for an Istio mesh: ingress gateway, egress gateway, sidecars
     Istio(Options),
+    /// A Prometheus that scrapes the filters' metrics: configuration, recording rules, alerts and their tests
+    Prometheus(PrometheusOptions),
 }
 
 /// What a target is rendered with.
@@ -34,21 +38,38 @@ pub struct Options {
     modules: PathBuf,
 }
 
+/// What the files of Prometheus are rendered with.
+#[derive(Debug, Clone, Args)]
+pub struct PrometheusOptions {
+    /// The policy, in YAML or JSON; without it the sample policy
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Write the files into this folder instead of to stdout
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
 /// Renders, and writes or prints the files.
 ///
 /// # Errors
 /// If the policy cannot be read or is wrong, or a file cannot be written.
 pub fn run(verb: &Verb) -> anyhow::Result<ExitCode> {
-    let (Verb::Envoy(options) | Verb::Istio(options)) = verb;
-    let policy = PolicyFile::load(options.policy.as_deref())?.json;
-    let rendering = envoy::Options {
-        modules: options.modules.clone(),
+    let (files, out) = match verb {
+        Verb::Envoy(options) => (
+            envoy::render(&options.policy()?, &options.target())?,
+            &options.out,
+        ),
+        Verb::Istio(options) => (
+            istio::render(&options.policy()?, &options.target())?,
+            &options.out,
+        ),
+        Verb::Prometheus(options) => {
+            let policy = PolicyFile::load(options.policy.as_deref())?.policy;
+            let windows = prometheus::Windows::default();
+            (prometheus::render(&policy, &windows)?, &options.out)
+        }
     };
-    let files = match verb {
-        Verb::Envoy(_) => envoy::render(&policy, &rendering)?,
-        Verb::Istio(_) => istio::render(&policy, &rendering)?,
-    };
-    match &options.out {
+    match out {
         None => {
             for (index, (name, text)) in files.iter().enumerate() {
                 let separator = if index == 0 { "" } else { "---\n" };
@@ -67,4 +88,16 @@ pub fn run(verb: &Verb) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl Options {
+    fn policy(&self) -> anyhow::Result<Value> {
+        Ok(PolicyFile::load(self.policy.as_deref())?.json)
+    }
+
+    fn target(&self) -> envoy::Options {
+        envoy::Options {
+            modules: self.modules.clone(),
+        }
+    }
 }

@@ -1,0 +1,88 @@
+//! `meridian render prometheus`: a scrape configuration, recording and alerting rules, and the rules'
+//! unit tests for `promtool test rules`.
+
+mod promql;
+mod rules;
+mod scrape;
+mod unit_tests;
+
+use std::time::Duration;
+
+use meridian_policy::Policy;
+use serde_json::Value;
+
+pub use promql::duration;
+pub use rules::{Alert, alerts, recordings};
+
+/// How often is scraped, and over which times the rules look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    /// From one scrape to the next, and from one evaluation of the rules to the next.
+    pub scrape: Duration,
+    /// What counts as now: at least four scrapes.
+    pub recent: Duration,
+    /// The time before `recent` that refusals are compared with.
+    pub baseline: Duration,
+    /// The time before `recent` in which a namespace that goes outside has been seen there.
+    pub history: Duration,
+    /// How long a state must last until its alert fires.
+    pub hold: Duration,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        const MINUTE: u64 = 60;
+        Self {
+            scrape: Duration::from_secs(15),
+            recent: Duration::from_secs(5 * MINUTE),
+            baseline: Duration::from_secs(6 * 60 * MINUTE),
+            history: Duration::from_secs(24 * 60 * MINUTE),
+            hold: Duration::from_secs(5 * MINUTE),
+        }
+    }
+}
+
+/// The files and their names: `prometheus.yml` for proxies that are listed in `targets.yaml`,
+/// `prometheus-kubernetes.yml` for the pods of an Istio mesh, `rules.yaml` and `rules.test.yaml`.
+///
+/// There is no rule over metrics that the policy does not ask for.
+///
+/// # Errors
+/// If a file cannot be put into YAML.
+pub fn render(policy: &Policy, windows: &Windows) -> anyhow::Result<Vec<(String, String)>> {
+    let alerts = alerts(policy, windows);
+    let files: [(&str, &str, Value); 5] = [
+        (
+            "prometheus.yml",
+            scrape::STATIC_HEADER,
+            scrape::listed_targets(windows),
+        ),
+        (
+            "prometheus-kubernetes.yml",
+            scrape::KUBERNETES_HEADER,
+            scrape::pods(windows),
+        ),
+        (
+            "targets.yaml",
+            scrape::TARGETS_HEADER,
+            scrape::targets(["127.0.0.1:9901"]),
+        ),
+        (
+            "rules.yaml",
+            rules::HEADER,
+            rules::groups(&alerts, &recordings(windows), windows),
+        ),
+        (
+            "rules.test.yaml",
+            unit_tests::HEADER,
+            unit_tests::render(&alerts, windows),
+        ),
+    ];
+    files
+        .into_iter()
+        .map(|(name, header, value)| {
+            let text = format!("{header}{}", yaml_serde::to_string(&value)?);
+            Ok((name.to_owned(), text))
+        })
+        .collect()
+}
