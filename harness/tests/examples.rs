@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use meridian::policy_file::PolicyFile;
-use meridian::render::{envoy, istio, prometheus};
+use meridian::render::{envoy, grafana, istio, prometheus};
 
 /// Compares a folder under examples/ with a fresh rendering of the sample policy.
 fn assert_current(folder: &str, rendered: Vec<(String, String)>) {
@@ -58,4 +58,9 @@ fn prometheus_examples_are_current() {
         "prometheus",
         prometheus::render(&policy, &prometheus::Windows::default()).unwrap(),
     );
+}
+
+#[test]
+fn grafana_examples_are_current() {
+    assert_current("grafana", grafana::render().unwrap());
 }

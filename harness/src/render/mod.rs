@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::policy_file::PolicyFile;
 
 pub mod envoy;
+pub mod grafana;
 pub mod istio;
 pub mod prometheus;
 
@@ -22,6 +23,8 @@ pub enum Verb {
     Istio(Options),
     /// A Prometheus that scrapes the filters' metrics: configuration, recording rules, alerts and their tests
     Prometheus(PrometheusOptions),
+    /// A Grafana dashboard over the metrics that Prometheus scrapes
+    Grafana(GrafanaOptions),
 }
 
 /// What a target is rendered with.
@@ -49,6 +52,14 @@ pub struct PrometheusOptions {
     out: Option<PathBuf>,
 }
 
+/// What the dashboard is rendered with.
+#[derive(Debug, Clone, Args)]
+pub struct GrafanaOptions {
+    /// Write the file into this folder instead of to stdout
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
 /// Renders, and writes or prints the files.
 ///
 /// # Errors
@@ -68,8 +79,15 @@ pub fn run(verb: &Verb) -> anyhow::Result<ExitCode> {
             let windows = prometheus::Windows::default();
             (prometheus::render(&policy, &windows)?, &options.out)
         }
+        Verb::Grafana(options) => (grafana::render()?, &options.out),
     };
     match out {
+        // One file alone comes as it is, for a pipe.
+        None if files.len() == 1 => {
+            for (_, text) in &files {
+                print!("{text}");
+            }
+        }
         None => {
             for (index, (name, text)) in files.iter().enumerate() {
                 let separator = if index == 0 { "" } else { "---\n" };

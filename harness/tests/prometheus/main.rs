@@ -1,6 +1,7 @@
 //! The rendered rules in a real Prometheus, which scrapes real Envoys: every alert is silent without
 //! its fault and fires on it.
 
+mod dashboard;
 mod gateway;
 mod server;
 
@@ -15,7 +16,7 @@ use meridian::envoy::RunFolder;
 use meridian::policy_file::PolicyFile;
 use meridian::render::prometheus::{Windows, alerts, duration, render};
 use meridian::topology::roles::{ORDERS, OUTSIDE_CLIENT, SHOP};
-use meridian::topology::{Call, Options, Topology};
+use meridian::topology::{Call, Options, Tls, Topology};
 use meridian::{modules, paths};
 use serde_json::{Value, json};
 
@@ -233,6 +234,10 @@ async fn every_alert_fires_on_its_fault_and_not_before() -> anyhow::Result<()> {
     let door = topology.ingress.http.v4;
     let ingress = |host: &str| Call::new(door, host).from(OUTSIDE_CLIENT);
     let outbound = |workload, host: &str| Call::new(topology.sidecar(workload).outbound.v4, host);
+    let tls = Tls::new(&topology.certificates, Some("api.partner.example"), None)?;
+    let passed_on = Call::new(topology.egress.tls_passthrough.v4, "api.partner.example")
+        .from(SHOP.address)
+        .tls(tls);
     let usual = [
         ingress("shop.example.com"),
         outbound(&SHOP, "api.partner.example"),
@@ -323,6 +328,7 @@ async fn every_alert_fires_on_its_fault_and_not_before() -> anyhow::Result<()> {
             .map(|alert| alert.name)
             .collect();
         assert_eq!(watch.provoked, all, "every alert has been seen to fire");
+        dashboard::check(&watch.prometheus, &passed_on).await?;
         anyhow::Ok(())
     };
     tokio::select! {

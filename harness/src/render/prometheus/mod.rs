@@ -12,6 +12,7 @@ use meridian_policy::Policy;
 use serde_json::Value;
 
 pub use promql::duration;
+pub(super) use promql::{EXTENSIONS_REFUSED, LISTENERS_REFUSED, VMS, our_extensions, vm_reloads};
 pub use rules::{Alert, alerts, recordings};
 
 /// How often is scraped, and over which times the rules look.

@@ -48,6 +48,9 @@ pub(crate) const EXTENSIONS_REFUSED: &str = "envoy_extension_config_discovery_co
 /// The kind and the name of what is discovered.
 pub(crate) const EXTENSION: &str = "extension";
 
+/// Running VMs of wasm modules.
+pub(crate) const VMS: &str = "envoy_wasm_envoy_wasm_runtime_v8_active";
+
 /// Matches the filters among what is discovered.
 pub(crate) fn our_extensions() -> String {
     format!("{EXTENSION}=~\".*{FILTER_NAME}.*\"")
