@@ -22,7 +22,7 @@ pub fn duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     UNITS
         .into_iter()
-        .find(|(length, _)| milliseconds > 0 && milliseconds % length == 0)
+        .find(|(length, _)| milliseconds > 0 && milliseconds.is_multiple_of(*length))
         .map_or_else(
             || format!("{milliseconds}ms"),
             |(length, unit)| format!("{}{unit}", milliseconds / length),
