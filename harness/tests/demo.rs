@@ -83,6 +83,25 @@ fn the_demo_shows_every_scenario_as_the_policy_says() {
         );
         assert_eq!(tag(request("… under a forged tag")), ["north-south"]);
     }
+    // The README shows the map of a demo with NGINX.
+    let map = tempfile::tempdir().unwrap();
+    let map = map.path().join("map.svg");
+    let drawn = Command::new(env!("CARGO_BIN_EXE_meridian"))
+        .args(["report", "--out", "/dev/null", "--map"])
+        .arg(&map)
+        .arg(result["run"].as_str().unwrap())
+        .output()
+        .unwrap();
+    assert!(drawn.status.success(), "{drawn:?}");
+    assert!(std::path::Path::new(result["report"].as_str().unwrap()).exists());
+    if requests.len() == 16 {
+        let root = meridian::paths::workspace_root().unwrap();
+        let shown = std::fs::read_to_string(root.join("examples/traffic-map.svg")).unwrap();
+        assert!(
+            std::fs::read_to_string(&map).unwrap() == shown,
+            "draw examples/traffic-map.svg again: meridian report --map"
+        );
+    }
     let metrics = result["metrics"].as_array().unwrap();
     assert!(metrics.iter().any(|sample| {
         sample["name"] == "meridian_requests_total"

@@ -96,7 +96,11 @@ fn mesh_config(tags: &Tags) -> Value {
         "accessLogFile": "/dev/stdout",
         "accessLogEncoding": "JSON",
         "accessLogFormat": format.request_format().to_string(),
-        "defaultConfig": {"extraStatTags": LABELS},
+        "defaultConfig": {
+            "extraStatTags": LABELS,
+            // Which Istio leaves out otherwise: what Envoy counts of a policy that it refused.
+            "proxyStatsMatcher": {"inclusionPrefixes": ["extension_config_discovery"]},
+        },
     }})
 }
 
