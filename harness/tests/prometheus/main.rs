@@ -101,6 +101,10 @@ fn promtool_takes_the_files_and_the_rules_pass_their_tests() {
         ] {
             promtool(folder, arguments).unwrap();
         }
+        // Once is enough, where the tests are shorter.
+        if windows != WINDOWS {
+            continue;
+        }
         // Every alert has a test, and the test can fail.
         let rules = folder.join("rules.yaml");
         let mut broken: Value = yaml_serde::from_str(&fs::read_to_string(&rules).unwrap()).unwrap();
