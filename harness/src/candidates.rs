@@ -1,8 +1,8 @@
 //! Every rule that `meridian explain` had to choose from, in words.
 
 use meridian_policy::{
-    Action, Authority, Candidate, Host, HostPattern, Outcome, Pattern, Policy, Request, Unmet,
-    Vantage,
+    Action, Authority, Candidate, Direction, Host, HostPattern, Outcome, Pattern, Policy, Request,
+    Unmet, Vantage,
 };
 use serde_json::{Value, json};
 
@@ -31,17 +31,61 @@ pub fn rows(file: &PolicyFile, vantage: Vantage, request: &mut Request<'_>) -> V
     let Ok(authority) = Authority::parse(request.authority) else {
         return Vec::new();
     };
+    let subject = Subject {
+        host: Some(authority.host),
+        direction: file.policy.decide(vantage, request).direction,
+        has_port: true,
+    };
     let candidates = file.policy.candidates(vantage, request);
+    explained(file, vantage, request, &candidates, &subject)
+}
+
+/// The candidates of a connection that passes unread; see [`Policy::connection_candidates`].
+pub fn connection_rows(file: &PolicyFile, vantage: Vantage, request: &mut Request<'_>) -> Vec<Row> {
+    let verdict = file.policy.decide_connection(vantage, request);
+    let is_dialled = request.destination.is_some() && request.destination_port.is_some();
+    let subject = Subject {
+        host: verdict.authority.map(|authority| authority.host),
+        direction: verdict.direction,
+        has_port: is_dialled || verdict.authority.is_some_and(|one| one.port.is_some()),
+    };
+    let candidates = file.policy.connection_candidates(vantage, request);
+    explained(file, vantage, request, &candidates, &subject)
+}
+
+/// What is known of that which is decided over, beside what was asked.
+struct Subject {
+    /// `None` where a connection does not tell.
+    host: Option<Host>,
+    direction: Direction,
+    has_port: bool,
+}
+
+fn explained(
+    file: &PolicyFile,
+    vantage: Vantage,
+    request: &Request<'_>,
+    candidates: &[Candidate],
+    subject: &Subject,
+) -> Vec<Row> {
     let texts: Vec<Matching> = candidates
         .iter()
-        .map(|candidate| Matching::of(file, vantage, candidate, &authority.host))
+        .map(|candidate| Matching::of(file, vantage, candidate, subject.host.as_ref()))
         .collect();
     let explained = candidates.iter().zip(&texts).map(|(candidate, text)| {
         let winner = candidates
             .iter()
             .zip(&texts)
             .find(|(other, _)| matches!(candidate.outcome, Outcome::Lost { to } if to == other.rule && is_decisive(other)));
-        let (outcome, reason) = words(&file.policy, vantage, request, candidate, text, winner);
+        let (outcome, reason) = words(
+            &file.policy,
+            vantage,
+            request,
+            subject,
+            candidate,
+            text,
+            winner,
+        );
         let rule = file.policy.section(vantage).rules.get(candidate.rule);
         Row {
             rule: rule.map(|rule| rule.name.to_string()).unwrap_or_default(),
@@ -69,7 +113,7 @@ struct Matching {
 impl Matching {
     /// The rule's most specific pattern with the candidate's port. The compiled policy no longer
     /// has the texts, the document does.
-    fn of(file: &PolicyFile, vantage: Vantage, candidate: &Candidate, host: &Host) -> Self {
+    fn of(file: &PolicyFile, vantage: Vantage, candidate: &Candidate, host: Option<&Host>) -> Self {
         let rule = &file.json["hosts"][vantage.as_str()]["rules"][candidate.rule];
         let hosts = rule["hosts"].as_array().map(Vec::as_slice);
         let matching = hosts
@@ -92,7 +136,10 @@ impl Matching {
     }
 }
 
-fn matches(pattern: &HostPattern, host: &Host) -> bool {
+fn matches(pattern: &HostPattern, host: Option<&Host>) -> bool {
+    let Some(host) = host else {
+        return *pattern == HostPattern::Any;
+    };
     match (pattern, host) {
         (HostPattern::Any, _) => true,
         (HostPattern::Exact(name), Host::Name(host)) => name == host,
@@ -119,6 +166,7 @@ fn words(
     policy: &Policy,
     vantage: Vantage,
     request: &Request<'_>,
+    subject: &Subject,
     candidate: &Candidate,
     text: &Matching,
     winner: Option<(&Candidate, &Matching)>,
@@ -163,14 +211,14 @@ fn words(
         ),
         Outcome::SniMismatch => (
             "lost",
-            "the TLS connection was opened for another host, which is refused before any rule"
+            "the TLS connection was not opened for this host, which is refused before any rule"
                 .to_owned(),
         ),
         Outcome::Condition { unmet, missing } => {
             let reason = if missing {
                 missing_evidence(unmet, request)
             } else {
-                condition(unmet, candidate, request, policy, vantage)
+                condition(unmet, candidate, request, subject)
             };
             ("condition", reason)
         }
@@ -212,8 +260,7 @@ fn condition(
     unmet: Unmet,
     candidate: &Candidate,
     request: &Request<'_>,
-    policy: &Policy,
-    vantage: Vantage,
+    subject: &Subject,
 ) -> String {
     let field = field(unmet);
     let peer = request.peer.as_ref().map(ToString::to_string);
@@ -229,11 +276,12 @@ fn condition(
             let port = candidate.only_port.unwrap_or_default();
             format!("its host is for port {port} alone")
         }
+        Unmet::Ports if !subject.has_port => "the port is not known".to_owned(),
         Unmet::Ports => "the request's port is not in ports".to_owned(),
         Unmet::NotHosts => "the host is in notHosts".to_owned(),
         Unmet::Expires => "the rule has expired".to_owned(),
         Unmet::Directions => {
-            let direction = policy.decide(vantage, &mut request.clone()).direction;
+            let direction = subject.direction;
             format!("the direction is {direction}, which is not in directions")
         }
         Unmet::Principals => format!("the peer {peer} is not in {field}"),

@@ -1,16 +1,18 @@
-//! `meridian explain`: what a policy says of one request, and why.
+//! `meridian explain`: what a policy says of one request or connection, and why.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use clap::Args;
 use meridian_policy::{
-    Action, Date, Policy, Principal, Reason, Request, TagWrite, Vantage, Verdict,
+    Action, ConnectionVerdict, Direction, DirectionEvidence, DryRun, Host, Policy, Reason,
+    TagWrite, Vantage, Verdict,
 };
 use serde_json::{Value, json};
 
+pub(crate) use crate::asked::{parse_vantage, today};
+
+use crate::asked::{Asked, Misplaced};
 use crate::candidates;
 use crate::policy_file::PolicyFile;
 
@@ -20,116 +22,74 @@ pub struct Options {
     /// The policy, in YAML or JSON
     #[arg(long, value_name = "FILE")]
     pub policy: PathBuf,
-    /// Where the filter stands: ingress, egress, inbound or outbound
-    #[arg(long, value_name = "VANTAGE", value_parser = parse_vantage)]
-    pub at: Vantage,
-    /// The authority (Host header) as the client writes it
-    #[arg(long, value_name = "HOST")]
-    pub authority: String,
-    /// The client's address
-    #[arg(long, value_name = "IP:PORT", value_parser = parse_address)]
-    pub source: Option<IpAddr>,
-    /// The address that the client dials, for passthrough at outbound
-    #[arg(long, value_name = "IP:PORT", value_parser = parse_address)]
-    pub destination: Option<IpAddr>,
-    /// The peer's identity by mutual TLS, as in cluster.local/ns/shop/sa/cart
-    #[arg(long, value_name = "ID", value_parser = parse_principal)]
-    pub principal: Option<Principal>,
-    /// The namespace of the workload behind the sidecar
-    #[arg(long, value_name = "NS")]
-    pub namespace: Option<String>,
-    /// The server name (SNI) of the client's TLS connection
-    #[arg(long, value_name = "NAME")]
-    pub sni: Option<String>,
-    /// The cluster of the route, as in outbound|80||cart.shop.svc.cluster.local
-    #[arg(long, value_name = "NAME")]
-    pub cluster: Option<String>,
-    /// The value of the direction header as it arrives
-    #[arg(long, value_name = "VALUE")]
-    pub tag: Option<String>,
-    /// The day, for rules that expire; without it today, in UTC
-    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date)]
-    pub today: Option<Date>,
-    /// The request carries x-forwarded-for
-    #[arg(long)]
-    pub forwarded: bool,
+    /// What is asked about.
+    #[command(flatten)]
+    pub asked: Asked,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }
 
-pub(crate) fn parse_vantage(text: &str) -> Result<Vantage, String> {
-    Vantage::from_word(text).ok_or_else(|| {
-        format!(
-            "write one of {}",
-            Vantage::ALL
-                .iter()
-                .map(|word| word.as_str())
-                .collect::<Vec<_>>()
-                .join(", ")
-        )
-    })
-}
-
-pub(crate) fn parse_address(text: &str) -> Result<IpAddr, String> {
-    let with_port = text.parse::<SocketAddr>().map(|address| address.ip());
-    with_port
-        .or_else(|_| text.trim_matches(['[', ']']).parse())
-        .map_err(|_| "write IP:PORT, such as 203.0.113.7:51234 or [2001:db8::1]:51234".to_owned())
-}
-
-pub(crate) fn parse_date(text: &str) -> Result<Date, String> {
-    Date::parse(text).ok_or_else(|| "write YYYY-MM-DD".to_owned())
-}
-
-/// The day, in UTC.
-pub(crate) fn today() -> Date {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    Date::from_unix_seconds(since.map_or(0, |since| since.as_secs()))
-}
-
-pub(crate) fn parse_principal(text: &str) -> Result<Principal, String> {
-    Principal::parse(text).ok_or_else(|| "write TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT".to_owned())
-}
-
-/// Prints what the policy says of the request. Exits 0 whatever it says.
+/// Prints what the policy says of the request or connection. Exits 0 whatever it says.
 ///
 /// # Errors
-/// If the policy cannot be read.
+/// If an argument cannot stand beside the others, or the policy cannot be read.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let asked = &options.asked;
+    if let Err(Misplaced { field, message }) = asked.validate() {
+        anyhow::bail!("--{field} {message}");
+    }
     let file = PolicyFile::load(Some(&options.policy))?;
-    let mut request = Request {
-        authority: options.authority.as_bytes(),
-        source: options.source,
-        destination: options.destination,
-        peer: options.principal.clone(),
-        sni: options.sni.as_deref().map(str::as_bytes),
-        tls: options.sni.is_some(),
-        cluster: options.cluster.as_deref(),
-        tag: options.tag.as_deref().map(str::as_bytes),
-        forwarded: options.forwarded,
-        namespace: options.namespace.as_deref(),
-        today: Some(options.today.unwrap_or_else(today)),
-        ..Request::default()
+    let request = &mut asked.request();
+    let rows = if asked.connection {
+        candidates::connection_rows(&file, asked.at, request)
+    } else {
+        candidates::rows(&file, asked.at, request)
     };
-    let verdict = file.policy.decide(options.at, &mut request);
-    let explanation = Explanation {
-        policy: &file.policy,
-        vantage: options.at,
-        verdict: &verdict,
-    };
-    let rows = candidates::rows(&file, options.at, &mut request);
     if options.json {
-        let mut value = explanation.to_json();
+        let mut value = to_json(&file.policy, asked);
         value["candidates"] = candidates::to_json(&rows);
         println!("{value}");
     } else {
-        print!("{}{}", explanation.to_text(), candidates::to_text(&rows));
+        let text = if asked.connection {
+            connection(&file.policy, asked).to_text()
+        } else {
+            let verdict = file.policy.decide(asked.at, request);
+            Explanation {
+                policy: &file.policy,
+                vantage: asked.at,
+                verdict: &verdict,
+            }
+            .to_text()
+        };
+        print!("{text}{}", candidates::to_text(&rows));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A verdict in words.
+/// What `--json` prints, but for the candidates.
+pub fn to_json(policy: &Policy, asked: &Asked) -> Value {
+    if asked.connection {
+        return connection(policy, asked).to_json();
+    }
+    let verdict = policy.decide(asked.at, &mut asked.request());
+    Explanation {
+        policy,
+        vantage: asked.at,
+        verdict: &verdict,
+    }
+    .to_json()
+}
+
+fn connection<'p>(policy: &'p Policy, asked: &Asked) -> ConnectionExplanation<'p> {
+    ConnectionExplanation {
+        policy,
+        vantage: asked.at,
+        verdict: policy.decide_connection(asked.at, &mut asked.request()),
+    }
+}
+
+/// A verdict over a request in words.
 #[derive(Debug, Clone, Copy)]
 pub struct Explanation<'v> {
     /// The policy that decided.
@@ -143,24 +103,104 @@ pub struct Explanation<'v> {
 impl Explanation<'_> {
     /// The object of `--json`.
     pub fn to_json(&self) -> Value {
-        let Verdict {
-            decision,
-            direction,
-            evidence,
-            component,
-            dry_run,
-            ..
-        } = self.verdict;
+        let refusal = self.policy.refusal(self.verdict);
+        let mut value = self.said().to_json();
+        value["status"] = json!(refusal.map(|refusal| refusal.status));
+        value["component_type"] = json!(self.verdict.component.as_str());
+        value
+    }
+
+    /// A line for each thing that was found out.
+    pub fn to_text(&self) -> String {
+        let refusal = self.policy.refusal(self.verdict);
+        let status = refusal.map(|refusal| format!(" with {}", refusal.status));
+        let component = format!("component  {}\n", self.verdict.component);
+        let header = &self.policy.tags.direction_header;
+        let tag = match (self.verdict.decision, self.verdict.tags) {
+            (Action::Deny, _) => String::new(),
+            (Action::Allow, TagWrite::Replace) => {
+                format!("tag        {header}: {}\n", self.verdict.direction)
+            }
+            (Action::Allow, TagWrite::Remove) => format!("tag        {header} is removed\n"),
+        };
+        self.said()
+            .to_text(&status.unwrap_or_default(), &component, &tag)
+    }
+
+    fn said(&self) -> Said<'_> {
+        Said {
+            policy: self.policy,
+            vantage: self.vantage,
+            decision: self.verdict.decision,
+            reason: self.verdict.reason,
+            direction: self.verdict.direction,
+            evidence: self.verdict.evidence,
+            host: self.verdict.host(),
+            dry_run: self.verdict.dry_run,
+        }
+    }
+}
+
+/// A verdict over a connection that passes unread, in words.
+#[derive(Debug, Clone)]
+struct ConnectionExplanation<'p> {
+    policy: &'p Policy,
+    vantage: Vantage,
+    verdict: ConnectionVerdict,
+}
+
+impl ConnectionExplanation<'_> {
+    fn to_json(&self) -> Value {
+        let mut value = self.said().to_json();
+        value["closed"] = json!(self.verdict.decision == Action::Deny);
+        value
+    }
+
+    fn to_text(&self) -> String {
+        let closed = match self.verdict.decision {
+            Action::Deny => ", the connection is closed",
+            Action::Allow => "",
+        };
+        self.said().to_text(closed, "", "")
+    }
+
+    fn said(&self) -> Said<'_> {
+        let authority = self.verdict.authority.as_ref();
+        Said {
+            policy: self.policy,
+            vantage: self.vantage,
+            decision: self.verdict.decision,
+            reason: self.verdict.reason,
+            direction: self.verdict.direction,
+            evidence: self.verdict.evidence,
+            host: authority.map(|authority| &authority.host),
+            dry_run: self.verdict.dry_run,
+        }
+    }
+}
+
+/// What a policy says of requests and connections alike.
+struct Said<'v> {
+    policy: &'v Policy,
+    vantage: Vantage,
+    decision: Action,
+    reason: Reason,
+    direction: Direction,
+    evidence: DirectionEvidence,
+    host: Option<&'v Host>,
+    dry_run: Option<DryRun>,
+}
+
+impl Said<'_> {
+    fn to_json(&self) -> Value {
         json!({
-            "decision": decision.as_str(),
-            "rule": self.rule(self.verdict.reason),
-            "status": self.policy.refusal(self.verdict).map(|refusal| refusal.status),
-            "reason": self.reason(*decision, self.verdict.reason),
-            "direction": direction.as_str(),
-            "evidence": evidence.as_str(),
-            "component_type": component.as_str(),
-            "host": self.verdict.host().map(ToString::to_string),
-            "dry_run": dry_run.map(|dry_run| json!({
+            "decision": self.decision.as_str(),
+            "rule": self.rule(self.reason),
+            "reason": self.reason(self.decision, self.reason),
+            "direction": self.direction.as_str(),
+            "evidence": self.evidence.as_str(),
+            "host": self.host.map(ToString::to_string),
+            "dry_run": self.dry_run.map(|dry_run| json!({
                 "decision": dry_run.decision.as_str(),
                 "rule": self.rule(dry_run.reason),
                 "reason": self.reason(dry_run.decision, dry_run.reason),
@@ -168,51 +208,26 @@ impl Explanation<'_> {
         })
     }
 
-    /// A line for each thing that was found out.
-    pub fn to_text(&self) -> String {
-        let Verdict {
-            decision,
-            direction,
-            evidence,
-            component,
-            dry_run,
-            ..
-        } = self.verdict;
-        let status = self
-            .policy
-            .refusal(self.verdict)
-            .map(|refusal| format!(" with {}", refusal.status))
-            .unwrap_or_default();
-        let mut lines = vec![
+    /// The lines, with `how` behind the decision and the lines `component` and `tag` in their places.
+    fn to_text(&self, how: &str, component: &str, tag: &str) -> String {
+        let host = self.host.map(|host| format!("host       {host}\n"));
+        let dry_run = self.dry_run.map(|dry_run| {
             format!(
-                "decision   {decision}{status}: {}",
-                self.reason(*decision, self.verdict.reason)
-            ),
-            format!(
-                "direction  {direction}: {} ({evidence})",
-                evidence.sentence()
-            ),
-            format!("component  {component}"),
-        ];
-        if let Some(host) = self.verdict.host() {
-            lines.push(format!("host       {host}"));
-        }
-        if *decision == Action::Allow {
-            let header = &self.policy.tags.direction_header;
-            lines.push(match self.verdict.tags {
-                TagWrite::Replace => format!("tag        {header}: {direction}"),
-                TagWrite::Remove => format!("tag        {header} is removed"),
-            });
-        }
-        if let Some(dry_run) = dry_run {
-            lines.push(format!(
-                "dry run    would {}: {}",
+                "dry run    would {}: {}\n",
                 dry_run.decision,
                 self.reason(dry_run.decision, dry_run.reason)
-            ));
-        }
-        lines.push(String::new());
-        lines.join("\n")
+            )
+        });
+        format!(
+            "decision   {}{how}: {}\ndirection  {}: {} ({})\n{component}{}{tag}{}",
+            self.decision,
+            self.reason(self.decision, self.reason),
+            self.direction,
+            self.evidence.sentence(),
+            self.evidence,
+            host.unwrap_or_default(),
+            dry_run.unwrap_or_default(),
+        )
     }
 
     fn rule(&self, reason: Reason) -> Option<&str> {
@@ -239,7 +254,7 @@ impl Explanation<'_> {
                 format!("no rule of hosts.{vantage} matches, and its default is {decision}")
             }
             Reason::InvalidHost(invalid) => format!("the host is invalid: {invalid}"),
-            Reason::SniMismatch => "the TLS connection was opened for another host".to_owned(),
+            Reason::SniMismatch => "the TLS connection was not opened for this host".to_owned(),
         }
     }
 }

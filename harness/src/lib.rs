@@ -5,6 +5,7 @@
 //! Decides nothing itself: every decision is made by `meridian-policy`.
 
 pub mod access_log;
+pub mod asked;
 pub mod bench;
 pub mod build;
 pub mod candidates;

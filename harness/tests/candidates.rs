@@ -1,6 +1,6 @@
 //! The candidates that `meridian explain` shows: every rule whose hosts match, and why each lost.
 
-use meridian::candidates::{Row, rows, to_text};
+use meridian::candidates::{Row, connection_rows, rows, to_text};
 use meridian::policy_file::PolicyFile;
 use meridian_policy::{Principal, Request, Vantage};
 
@@ -204,12 +204,101 @@ fn a_connection_for_another_host_is_refused_before_any_rule() {
     request.tls = true;
     let refused = rows(&file, Vantage::Ingress, &mut request);
     assert_eq!(refused[0].outcome, "lost");
-    assert!(refused[0].reason.contains("opened for another host"));
+    assert!(refused[0].reason.contains("not opened for this host"));
     file.policy.sni.mismatch = meridian_policy::SniMode::DryRun;
     assert_eq!(
         rows(&file, Vantage::Ingress, &mut request)[0].outcome,
         "wins"
     );
+}
+
+const CONNECTIONS: &str = r#"
+hosts:
+  egress:
+    rules:
+    - {name: anyone, action: allow, hosts: ["*"]}
+    - {name: web, action: allow, hosts: ["*.web.example"], ports: [443]}
+    - {name: no-web, action: deny, hosts: ["a.web.example:8443"]}
+    - {name: inside, action: deny, hosts: ["*"], directions: [east-west]}
+"#;
+
+#[test]
+fn a_connection_by_its_server_name() {
+    let file = PolicyFile::parse(CONNECTIONS.as_bytes()).unwrap();
+    let mut request = Request {
+        sni: Some(b"A.web.example"),
+        destination: "192.0.2.1".parse().ok(),
+        destination_port: Some(8443),
+        ..Request::default()
+    };
+    let direction = "the direction is north-south, which is not in directions";
+    assert_eq!(
+        told(&connection_rows(&file, Vantage::Egress, &mut request)),
+        [
+            (
+                "no-web",
+                "a.web.example:8443",
+                "wins",
+                "the first of those whose conditions hold"
+            ),
+            (
+                "web",
+                "*.web.example",
+                "condition",
+                "the request's port is not in ports"
+            ),
+            ("inside", "*", "condition", direction),
+            (
+                "anyone",
+                "*",
+                "lost",
+                "its host is less specific than that of rule \"no-web\""
+            ),
+        ]
+    );
+    // Whose port nobody knows a rule that denies takes for its own.
+    request.destination = None;
+    let unknown = connection_rows(&file, Vantage::Egress, &mut request);
+    assert_eq!(
+        told(&unknown)[..2],
+        [
+            (
+                "no-web",
+                "a.web.example:8443",
+                "wins",
+                "the first of those whose conditions hold"
+            ),
+            ("web", "*.web.example", "condition", "the port is not known"),
+        ]
+    );
+}
+
+#[test]
+fn a_connection_that_does_not_say_where_it_goes() {
+    let file = PolicyFile::parse(CONNECTIONS.as_bytes()).unwrap();
+    let rows = connection_rows(&file, Vantage::Egress, &mut Request::default());
+    assert_eq!(
+        told(&rows),
+        [
+            (
+                "inside",
+                "*",
+                "condition",
+                "the direction is unknown, which is not in directions"
+            ),
+            (
+                "anyone",
+                "*",
+                "condition",
+                "where the connection is to go is not known, which never allows it"
+            ),
+        ]
+    );
+    let mut invalid = Request {
+        sni: Some(b"192.0.2.1"),
+        ..Request::default()
+    };
+    assert!(connection_rows(&file, Vantage::Egress, &mut invalid).is_empty());
 }
 
 #[test]

@@ -87,6 +87,109 @@ fn explain_answers_with_every_key_of_its_contract() {
 }
 
 #[test]
+fn explain_answers_for_a_connection_with_every_key_of_its_contract() {
+    let closed = explain(&[
+        "--at",
+        "egress",
+        "--connection",
+        "--sni",
+        "CDN.tracker.example.",
+        "--destination",
+        "198.51.100.9:443",
+    ]);
+    assert_eq!(
+        closed,
+        json!({
+            "decision": "deny",
+            "rule": "no-trackers",
+            "closed": true,
+            "reason": "rule \"no-trackers\" of hosts.egress says deny",
+            "direction": "north-south",
+            "evidence": "outside-sni",
+            "host": "cdn.tracker.example",
+            "dry_run": null,
+            "candidates": [{
+                "rule": "no-trackers",
+                "pattern": "*.tracker.example",
+                "action": "deny",
+                "outcome": "wins",
+                "reason": "the first of those whose conditions hold",
+            }],
+        })
+    );
+    let unknown = explain(&["--at", "ingress", "--connection"]);
+    assert_eq!(unknown["host"], Value::Null);
+    assert_eq!(unknown["closed"], true);
+    let invalid = explain(&["--at", "egress", "--connection", "--sni", "192.0.2.1"]);
+    assert_eq!(
+        (&invalid["reason"], &invalid["evidence"]),
+        (
+            &json!("the host is invalid: an address is no server name"),
+            &json!("invalid-host")
+        )
+    );
+}
+
+#[test]
+fn explain_reads_the_port_and_the_caller_of_a_connection() {
+    let policy = policy(
+        br#"
+mesh: {cidrs: [10.0.0.0/8]}
+hosts:
+  egress:
+    rules:
+    - {name: https, hosts: ["*"], ports: [443], action: allow, from: {namespaces: [shop]}}
+"#,
+    );
+    let explain = |destination: &str, namespace: &str| {
+        let principal = format!("cluster.local/ns/{namespace}/sa/a");
+        let arguments = [
+            &[
+                "explain",
+                "--json",
+                "--policy",
+                policy.path().to_str().unwrap(),
+            ][..],
+            &["--at", "egress", "--connection", "--principal", &principal],
+            &["--destination", destination],
+        ];
+        let (value, _) = json_of(&arguments.concat());
+        value["decision"].clone()
+    };
+    assert_eq!(explain("198.51.100.9:443", "shop"), "allow");
+    assert_eq!(explain("198.51.100.9:444", "shop"), "deny");
+    assert_eq!(explain("198.51.100.9", "shop"), "deny");
+    assert_eq!(explain("198.51.100.9:443", "ops"), "deny");
+}
+
+/// TLS without a server name is no mismatch, but a policy may want one.
+#[test]
+fn explain_knows_of_tls_without_a_server_name() {
+    let policy = policy(b"hosts: {ingress: {default: allow}}\nsni: {missing: deny}\n");
+    let arguments = [
+        "explain",
+        "--json",
+        "--policy",
+        policy.path().to_str().unwrap(),
+        "--at",
+        "ingress",
+        "--authority",
+        "shop.example.com",
+    ];
+    let (plaintext, _) = json_of(&arguments);
+    assert_eq!(plaintext["decision"], "allow");
+    let (tls, _) = json_of(&[&arguments[..], &["--tls"]].concat());
+    assert_eq!(
+        (&tls["decision"], &tls["status"], &tls["reason"]),
+        (
+            &json!("deny"),
+            &json!(421),
+            &json!("the TLS connection was not opened for this host")
+        )
+    );
+}
+
+#[test]
 fn explain_takes_every_piece_of_evidence() {
     let gateway = "cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account";
     for (arguments, direction, evidence) in [
@@ -239,6 +342,31 @@ candidates, the most specific host first
 }
 
 #[test]
+fn explain_in_words_says_that_a_connection_is_closed() {
+    let sample = sample();
+    let output = meridian(&[
+        "explain",
+        "--policy",
+        sample.to_str().unwrap(),
+        "--at",
+        "egress",
+        "--connection",
+        "--sni",
+        "tracker.example",
+    ]);
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "\
+decision   deny, the connection is closed: rule \"no-trackers\" of hosts.egress says deny
+direction  north-south: the server name (SNI) is a host outside the mesh (outside-sni)
+host       tracker.example
+candidates, the most specific host first
+  no-trackers  tracker.example  deny   wins       the first of those whose conditions hold
+"
+    );
+}
+
+#[test]
 fn check_reports_every_error_with_its_place() {
     let bad =
         policy(b"mesh: {cidrs: [10.0.0.1/8]}\nhosts: {ingress: {default: maybe}}\nextra: 1\n");
@@ -336,6 +464,33 @@ fn misuse_exits_2_and_says_what_to_write() {
                 "me",
             ],
             "write TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT",
+        ),
+        (
+            &["explain", "--policy", "x", "--at", "ingress"],
+            "--authority <HOST>",
+        ),
+        (
+            &[
+                "explain",
+                "--policy",
+                "x",
+                "--at",
+                "outbound",
+                "--connection",
+            ],
+            "--connection is of gateways, a sidecar has no network filter",
+        ),
+        (
+            &[
+                "explain",
+                "--policy",
+                "x",
+                "--at",
+                "egress",
+                "--connection",
+                "--tls",
+            ],
+            "--tls is of requests",
         ),
         (&["frobnicate"], "unrecognized subcommand"),
     ] {

@@ -32,7 +32,7 @@ fn the_sample_policy_does_what_is_expected_of_it() {
     let output = run(&["examples/policy.test.yaml"]);
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{stdout}");
-    assert_eq!(stdout, "13 passed, 0 failed\n");
+    assert_eq!(stdout, "16 passed, 0 failed\n");
 }
 
 const FAILING: &str = r#"
@@ -72,6 +72,35 @@ fn a_failure_is_a_diff_with_its_reason_and_the_command_that_explains_it() {
 }
 
 #[test]
+fn a_failing_connection_is_told_with_its_command_too() {
+    let file = expectations(
+        r#"
+- name: closed
+  request: {at: egress, connection: true, sni: api.partner.example, destination: "[2001:db8::1]:8443", today: 2026-01-02}
+  expect: {closed: true, component_type: system}
+"#,
+    );
+    let name = file.path().to_str().unwrap();
+    let output = run(&[name]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        format!(
+            r#"FAIL closed ({name}[0])
+  - closed: true
+  + closed: false
+  - component_type: system
+  + component_type: null
+  because rule "partners" of hosts.egress says allow
+  $ meridian explain --policy examples/policy.yaml --at egress --destination '[2001:db8::1]:8443' --sni api.partner.example --today 2026-01-02 --connection
+
+0 passed, 1 failed
+"#
+        )
+    );
+}
+
+#[test]
 fn json_and_junit_tell_the_same() {
     let file = expectations(FAILING);
     let name = file.path().to_str().unwrap();
@@ -87,11 +116,11 @@ fn json_and_junit_tell_the_same() {
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         (&value["passed"], &value["failed"]),
-        (&json!(14), &json!(1))
+        (&json!(17), &json!(1))
     );
     let cases = value["cases"].as_array().unwrap();
-    assert_eq!(cases.len(), 15);
-    let failed = &cases[14];
+    assert_eq!(cases.len(), 18);
+    let failed = &cases[17];
     assert_eq!(
         (&failed["file"], &failed["name"], &failed["outcome"]),
         (&json!(name), &json!("not met"), &json!("failed"))
@@ -126,12 +155,12 @@ fn json_and_junit_tell_the_same() {
             .map(|(_, tests, failures)| (tests.clone(), failures.clone()))
             .collect()
     };
-    assert_eq!(of("testsuites"), [(some("15"), some("1"))]);
+    assert_eq!(of("testsuites"), [(some("18"), some("1"))]);
     assert_eq!(
         of("testsuite"),
-        [(some("13"), some("0")), (some("2"), some("1"))]
+        [(some("16"), some("0")), (some("2"), some("1"))]
     );
-    assert_eq!(of("testcase").len(), 15);
+    assert_eq!(of("testcase").len(), 18);
     assert_eq!(of("failure").len(), 1);
     assert!(xml.contains("- rule: null"), "{xml}");
 }
@@ -171,6 +200,30 @@ fn mistakes_are_told_with_their_places() {
         (
             "- {name: a, request: {at: ingress, authority: a, principal: b}, expect: {decision: deny}}".to_owned(),
             "[0].request.principal: is \"b\"; write TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT",
+        ),
+        (
+            "- {name: a, request: {at: ingress}, expect: {decision: deny}}".to_owned(),
+            "[0].request.authority: is missing; write the host",
+        ),
+        (
+            "- {name: a, request: {at: inbound, connection: true}, expect: {decision: deny}}".to_owned(),
+            "[0].request.connection: is of gateways, a sidecar has no network filter",
+        ),
+        (
+            "- {name: a, request: {at: egress, connection: true, authority: a}, expect: {decision: deny}}".to_owned(),
+            "[0].request.authority: is of requests; write the connection's server name as sni",
+        ),
+        (
+            "- {name: a, request: {at: egress, connection: true, tag: a}, expect: {decision: deny}}".to_owned(),
+            "[0].request.tag: is of requests; a connection is decided by sni",
+        ),
+        (
+            "- {name: a, request: {at: egress, authority: a, destination: b}, expect: {decision: deny}}".to_owned(),
+            "[0].request.destination: is \"b\"; write IP:PORT",
+        ),
+        (
+            "- {name: a, request: {at: egress, authority: a, today: tomorrow}, expect: {decision: deny}}".to_owned(),
+            "[0].request.today: is \"tomorrow\"; write YYYY-MM-DD",
         ),
         (
             format!("- {{name: a, {request}, expect: {{}}}}"),

@@ -2,59 +2,23 @@
 //! checked.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
-use meridian_policy::{Action, ComponentType, Direction, DirectionEvidence, Principal, Vantage};
+use meridian_policy::{Action, ComponentType, Direction, DirectionEvidence};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny};
 use serde_json::{Value, json};
 
-use crate::explain::{parse_address, parse_principal};
+use crate::asked::{Asked, Misplaced};
 
-/// One request and what must become of it.
+/// One request or connection and what must become of it.
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
     /// What it is called, unique in its file.
     pub name: String,
-    /// The request.
+    /// The request or connection.
     pub request: Asked,
     /// What must become of it.
     pub expect: Expect,
-}
-
-/// A request as a filter sees it. The fields are the arguments of `meridian explain`.
-#[derive(Debug, Clone, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Asked {
-    /// Where the filter stands.
-    #[serde(deserialize_with = "vantage")]
-    pub at: Vantage,
-    /// The authority (Host header) as the client writes it.
-    pub authority: String,
-    /// The client's address, with or without a port.
-    #[serde(default, deserialize_with = "address")]
-    pub source: Option<IpAddr>,
-    /// The address that the client dials.
-    #[serde(default, deserialize_with = "address")]
-    pub destination: Option<IpAddr>,
-    /// The peer's identity by mutual TLS.
-    #[serde(default, deserialize_with = "principal")]
-    pub principal: Option<Principal>,
-    /// The namespace of the workload behind the sidecar.
-    #[serde(default)]
-    pub namespace: Option<String>,
-    /// The server name of the client's TLS connection.
-    #[serde(default)]
-    pub sni: Option<String>,
-    /// The cluster of the route.
-    #[serde(default)]
-    pub cluster: Option<String>,
-    /// The value of the direction header as it arrives.
-    #[serde(default)]
-    pub tag: Option<String>,
-    /// True if the request carries x-forwarded-for.
-    #[serde(default)]
-    pub forwarded: bool,
 }
 
 /// What must become of a request: the keys of `meridian explain --json`. `None` is not checked,
@@ -71,6 +35,8 @@ pub struct Expect {
     /// The status of the refusal, or none.
     #[serde(deserialize_with = "given")]
     status: Option<Option<u16>>,
+    /// Whether a connection is closed.
+    closed: Option<bool>,
     /// The direction.
     #[serde(deserialize_with = "direction")]
     direction: Option<Direction>,
@@ -118,6 +84,7 @@ impl Expect {
             ("decision", self.decision.map(|word| json!(word.as_str()))),
             ("rule", self.rule.as_ref().map(|rule| json!(rule))),
             ("status", self.status.map(|status| json!(status))),
+            ("closed", self.closed.map(|closed| json!(closed))),
             ("direction", self.direction.map(|word| json!(word.as_str()))),
             ("evidence", self.evidence.map(|word| json!(word.as_str()))),
             (
@@ -195,6 +162,9 @@ pub fn read(text: &str) -> Result<Vec<Case>, Vec<String>> {
                 errors.push(format!("[{index}]{path}: {}", error.inner()));
             }
             Ok(case) => {
+                if let Err(Misplaced { field, message }) = case.request.validate() {
+                    errors.push(format!("[{index}].request.{field}: {message}"));
+                }
                 if empty {
                     errors.push(format!(
                         "[{index}].expect: says nothing; write what to expect, such as `decision: deny`"
@@ -233,22 +203,6 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     Option::deserialize(deserializer).map(Some)
 }
 
-fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    let address = text.map(|text| parse_address(&text).map_err(|hint| wrong(&text, &hint)));
-    address.transpose().map_err(D::Error::custom)
-}
-
-fn principal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Principal>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    let principal = text.map(|text| parse_principal(&text).map_err(|hint| wrong(&text, &hint)));
-    principal.transpose().map_err(D::Error::custom)
-}
-
-fn wrong(text: &str, hint: &str) -> String {
-    format!("is {text:?}; {hint}")
-}
-
 macro_rules! words {
     ($($function:ident: $word:ty,)+) => {$(
         fn $function<'de, D: Deserializer<'de>>(
@@ -258,7 +212,7 @@ macro_rules! words {
             let word = <$word>::from_word(&text);
             word.map(Some).ok_or_else(|| {
                 let words: Vec<&str> = <$word>::ALL.iter().map(|word| word.as_str()).collect();
-                D::Error::custom(wrong(&text, &format!("write one of {}", words.join(", "))))
+                D::Error::custom(format!("is {text:?}; write one of {}", words.join(", ")))
             })
         }
     )+};
@@ -269,9 +223,4 @@ words! {
     component: ComponentType,
     direction: Direction,
     evidence: DirectionEvidence,
-    some_vantage: Vantage,
-}
-
-fn vantage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vantage, D::Error> {
-    some_vantage(deserializer)?.ok_or_else(|| D::Error::missing_field("at"))
 }

@@ -5,16 +5,15 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use meridian_policy::Request;
 use serde_json::{Value, json};
 
-use crate::explain::Explanation;
+use crate::explain;
 use crate::policy_file::PolicyFile;
 
 mod format;
 mod junit;
 
-pub use format::{Asked, Case, Difference, Expect, ExpectDryRun, read};
+pub use format::{Case, Difference, Expect, ExpectDryRun, read};
 
 /// What the verb is run with.
 #[derive(Debug, Clone, Args)]
@@ -110,14 +109,7 @@ fn load(path: &Path) -> anyhow::Result<Result<Vec<Case>, Vec<String>>> {
 
 impl Outcome {
     fn of(policy: &PolicyFile, options: &Options, path: &Path, index: usize, case: &Case) -> Self {
-        let at = case.request.at;
-        let verdict = policy.policy.decide(at, &mut case.request.request());
-        let explanation = Explanation {
-            policy: &policy.policy,
-            vantage: at,
-            verdict: &verdict,
-        }
-        .to_json();
+        let explanation = explain::to_json(&policy.policy, &case.request);
         Self {
             file: path.display().to_string(),
             index,
@@ -188,62 +180,4 @@ fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         value => value.to_string(),
     }
-}
-
-impl Asked {
-    /// The request as the policy sees it.
-    pub fn request(&self) -> Request<'_> {
-        Request {
-            source: self.source,
-            destination: self.destination,
-            peer: self.principal.clone(),
-            sni: self.sni.as_deref().map(str::as_bytes),
-            tls: self.sni.is_some(),
-            cluster: self.cluster.as_deref(),
-            tag: self.tag.as_deref().map(str::as_bytes),
-            forwarded: self.forwarded,
-            namespace: self.namespace.as_deref(),
-            today: Some(crate::explain::today()),
-            ..Request::new(self.authority.as_bytes())
-        }
-    }
-
-    /// The command line of `meridian explain` for this request.
-    pub fn command(&self, policy: &Path) -> String {
-        let mut words = vec!["meridian explain --policy".to_owned()];
-        words.push(quoted(&policy.display().to_string()));
-        let mut option = |name: &str, value: Option<String>| {
-            if let Some(value) = value {
-                words.extend([format!("--{name}"), quoted(&value)]);
-            }
-        };
-        option("at", Some(self.at.to_string()));
-        option("authority", Some(self.authority.clone()));
-        option("source", self.source.map(|address| address.to_string()));
-        option(
-            "destination",
-            self.destination.map(|address| address.to_string()),
-        );
-        option(
-            "principal",
-            self.principal.as_ref().map(ToString::to_string),
-        );
-        option("namespace", self.namespace.clone());
-        option("sni", self.sni.clone());
-        option("cluster", self.cluster.clone());
-        option("tag", self.tag.clone());
-        if self.forwarded {
-            words.push("--forwarded".to_owned());
-        }
-        words.join(" ")
-    }
-}
-
-/// A word of a POSIX shell.
-fn quoted(text: &str) -> String {
-    let is_plain = |char: char| char.is_ascii_alphanumeric() || "-_./:=@%+,".contains(char);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
