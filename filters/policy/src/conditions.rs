@@ -179,7 +179,7 @@ fn read_patterns(
                 path,
                 text,
                 "can never match",
-                "write cluster.local/ns/NAMESPACE/sa/ACCOUNT or NAMESPACE, whole or with one `*`, first or last",
+                "write cluster.local/ns/NAMESPACE/sa/ACCOUNT or NAMESPACE, whole or with one `*` at an end",
             ),
         }
     });

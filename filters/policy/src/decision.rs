@@ -319,6 +319,8 @@ pub(crate) struct Facts<'e, E> {
     peer: Option<Option<Principal>>,
     forwarded: Option<bool>,
     tls: Option<bool>,
+    /// True if a port was asked for that is not known.
+    missed_port: bool,
     /// True if the evidence is of a connection whose bytes pass unread.
     pub(crate) is_connection: bool,
 }
@@ -333,6 +335,7 @@ impl<'e, E: Evidence> Facts<'e, E> {
             peer: None,
             forwarded: None,
             tls: None,
+            missed_port: false,
             is_connection: false,
         }
     }
@@ -445,10 +448,12 @@ impl<'e, E: Evidence> Facts<'e, E> {
     fn unwritten_port(&mut self) -> u16 {
         if self.is_connection {
             // Dialled to the proxy itself, it is a port of the proxy's.
-            return match self.destination() {
+            let port = match self.destination() {
                 Some(_) => self.evidence.destination_port().unwrap_or(0),
                 None => 0,
             };
+            self.missed_port = port == 0;
+            return port;
         }
         if self.vantage == Vantage::Ingress && self.is_tls() {
             443
@@ -464,19 +469,20 @@ impl<'e, E: Evidence> Facts<'e, E> {
 
     /// True if the rule's `notHosts` name the host. Of a port that the client need not mean, as in
     /// [`Facts::port_holds`], an exclusion from a rule that allows is taken, and one from a rule that
-    /// denies is not.
+    /// denies is not; likewise where the port is not known.
     fn is_excluded(&mut self, rule: &Rule, authority: &Authority) -> bool {
+        self.missed_port = false;
         let by_port = rule
             .not_hosts
             .contains(&authority.host, &mut || self.port(authority));
-        if rule.not_hosts.is_empty() || !self.is_claimed_port(authority) {
-            return by_port;
-        }
-        let by_other = rule
-            .not_hosts
-            .contains(&authority.host, &mut || self.unwritten_port());
+        let by_other = if rule.not_hosts.is_empty() || !self.is_claimed_port(authority) {
+            by_port
+        } else {
+            rule.not_hosts
+                .contains(&authority.host, &mut || self.unwritten_port())
+        };
         match rule.action {
-            Action::Allow => by_port || by_other,
+            Action::Allow => by_port || by_other || self.missed_port,
             Action::Deny => by_port && by_other,
         }
     }

@@ -174,7 +174,7 @@ impl Section {
             let text = node.string(errors)?;
             let date = Date::parse(text);
             if date.is_none() {
-                let hint = "write the last day on which the rule is to match, as in 2027-03-31";
+                let hint = "write the last day of the rule, as in 2027-03-31";
                 errors.add_quoted(&node.path, text, "is not a day", hint);
             }
             date
@@ -264,7 +264,7 @@ fn read_action(errors: &mut Errors, node: Node<'_>) -> Option<Action> {
 }
 
 fn read_name(errors: &mut Errors, fields: Fields<'_>) -> Option<Box<str>> {
-    let hint = "write a name of a-z, 0-9 and -, at most 63; it is the rule's label in metrics";
+    let hint = "write a name of a-z, 0-9 and -, at most 63";
     let node = fields.require(errors, "name", hint)?;
     let text = node.string(errors)?;
     let is_name = (1..=MAX_RULE_NAME).contains(&text.len()) && text.bytes().all(is_of_label);
