@@ -1,7 +1,5 @@
 //! TLS passthrough and plain TCP through both gateways: real ClientHellos to a real TLS server.
 
-mod cases;
-
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -20,13 +18,14 @@ use meridian::config::{Address, Proxy};
 use meridian::envoy::{Envoy, Options, RunFolder, validate};
 use meridian::prometheus::Samples;
 use meridian::topology::{Arrivals, Call, Certificates, Server, Tls};
-use meridian_policy::Vantage;
+use meridian_policy::{Action, Vantage};
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
-use cases::{First, GATEWAY, OUTSIDE, POD, cases, policy};
+use crate::cases::DEFAULT_SOURCE;
+use crate::cases::connections::{Connection, Connections, GATEWAY, Wire};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The ClientHello of a real TLS client, with `sni` in place of a name of the same length.
@@ -73,12 +72,12 @@ fn in_records(hello: &[u8], size: usize) -> Vec<u8> {
 }
 
 /// True if anything comes back: the upstream has seen the connection. False if it is closed.
-async fn is_answered(source: IpAddr, target: SocketAddr, first: &First) -> bool {
-    let (bytes, piece) = match first {
-        First::Sni(sni) => (client_hello(Some(sni)), usize::MAX),
-        First::NoSni => (client_hello(None), usize::MAX),
-        First::Pieces(sni, piece) => (in_records(&client_hello(Some(sni)), 2 * piece), *piece),
-        First::Bytes(bytes) => (bytes.to_vec(), usize::MAX),
+async fn is_answered(source: IpAddr, target: SocketAddr, sni: Option<&[u8]>, wire: &Wire) -> bool {
+    let (bytes, piece) = match wire {
+        Wire::Tls => (client_hello(sni), usize::MAX),
+        Wire::Sni { sni } => (client_hello(Some(&sni.0)), usize::MAX),
+        Wire::Pieces { pieces } => (in_records(&client_hello(sni), 2 * pieces), *pieces),
+        Wire::Bytes { bytes } => (bytes.0.clone(), usize::MAX),
     };
     let exchange = async {
         let socket = TcpSocket::new_v4().unwrap();
@@ -227,30 +226,33 @@ fn once(labels: &str) -> BTreeMap<String, f64> {
 
 async fn every_case_at(vantage: Vantage) {
     let gateway = Gateway::new(&format!("test-connections-{vantage}")).await;
-    let bootstrap = gateway.bootstrap(vantage, &policy());
-    let (envoy, port) = gateway.start(vantage, &bootstrap).await;
-    let cases = cases();
+    let port = free_port();
+    let Connections {
+        document, cases, ..
+    } = Connections::with_port(port);
+    let policy = serde_json::to_value(&document).unwrap();
+    let mut bootstrap = gateway.bootstrap(vantage, &policy);
+    listen_on(&mut bootstrap, port);
+    let (envoy, bound) = gateway.start(vantage, &bootstrap).await;
+    assert_eq!(bound, port);
     for case in &cases {
         let before = scrape(&envoy).await;
-        let target = SocketAddr::from((case.dials, port));
-        let answered = is_answered(case.source, target, &case.first).await;
+        let target = SocketAddr::from((case.destination.unwrap_or(GATEWAY), port));
+        let sni = case.sni.as_ref().map(|sni| sni.0.as_slice());
+        let answered = is_answered(case.source, target, sni, &case.wire).await;
         let since = scrape(&envoy).await.since(&before);
-        let direction = match vantage {
-            Vantage::Ingress if case.source == POD => "east-west",
-            Vantage::Ingress => "north-south",
-            _ => case.direction,
-        };
-        let name = case.name;
-        assert_eq!(answered, case.decision == "allow", "{name}");
+        let (direction, _) = case.direction(vantage);
+        let (name, expect) = (&case.name, &case.expect);
+        assert_eq!(answered, expect.decision == Action::Allow, "{name}");
         assert_eq!(
             counted(&since, "meridian_connections_total"),
             once(&format!(
                 "{vantage} {direction} {} {}",
-                case.decision, case.rule
+                expect.decision, expect.rule
             )),
             "{name}"
         );
-        let dry_run = match case.dry_run {
+        let dry_run = match expect.dry_run() {
             Some(_) => once(&format!("{vantage} {direction} deny trial")),
             None => BTreeMap::new(),
         };
@@ -278,20 +280,53 @@ async fn every_case_at(vantage: Vantage) {
         .collect();
     assert_eq!(lines.len(), cases.len() + 2, "{log}");
     for (case, line) in cases.iter().zip(&lines) {
-        let details = match (case.decision, case.rule) {
-            ("allow", _) => Value::Null,
-            (_, "invalid-host") => json!("meridian_invalid_host"),
-            (_, rule) => json!(format!("meridian_deny{{{rule}}}")),
-        };
-        assert_eq!(line["details"], details, "{}: {line}", case.name);
-        assert_eq!(
-            line["dry_run"],
-            json!(case.dry_run),
-            "{}: {line}",
-            case.name
-        );
+        compare_line(vantage, case, line);
     }
     meridian_tests::announce(&format!("{vantage}: {} connections", cases.len()));
+}
+
+/// What the access log says of a case.
+fn compare_line(vantage: Vantage, case: &Connection, line: &Value) {
+    let expect = &case.expect;
+    let (direction, evidence) = case.direction(vantage);
+    let details = match (expect.decision, expect.rule.as_str()) {
+        (Action::Allow, _) => Value::Null,
+        (_, "invalid-host") => json!("meridian_invalid_host"),
+        (_, rule) => json!(format!("meridian_deny{{{rule}}}")),
+    };
+    let mut fields = vec![
+        ("reporter", json!(vantage.as_str())),
+        ("decision", json!(expect.decision.as_str())),
+        ("rule", json!(expect.rule)),
+        ("direction", json!(direction.as_str())),
+        ("evidence", json!(evidence.as_str())),
+        ("dry_run", json!(expect.dry_run())),
+        ("details", details),
+    ];
+    if let Some(host) = &expect.host {
+        fields.push(("host", json!(host)));
+    }
+    for (field, expected) in fields {
+        assert_eq!(line[field], expected, "{}: {field}: {line}", case.name);
+    }
+}
+
+/// A port that nothing listens on; it has to stand in the policy before Envoy chooses one.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Gives the passthrough listener a port of its own.
+fn listen_on(bootstrap: &mut Value, port: u16) {
+    let listeners = bootstrap["static_resources"]["listeners"]
+        .as_array_mut()
+        .unwrap();
+    let listener = listeners
+        .iter_mut()
+        .find(|listener| listener["name"] == "tls-passthrough")
+        .unwrap();
+    listener["address"]["socket_address"]["port_value"] = json!(port);
 }
 
 #[tokio::test]
@@ -359,7 +394,8 @@ async fn a_network_filter_that_is_none_lets_nothing_pass() {
             .await;
         let target = SocketAddr::from((GATEWAY, port));
         for _ in 0..3 {
-            let answered = is_answered(OUTSIDE, target, &First::Sni(b"api.partner.example")).await;
+            let sni = Some(&b"api.partner.example"[..]);
+            let answered = is_answered(DEFAULT_SOURCE, target, sni, &Wire::Tls).await;
             assert!(!answered, "{root_id}");
         }
         let samples = scrape(&envoy).await;

@@ -21,7 +21,7 @@ use meridian_tests::announce;
 use meridian_tests::raw::Peer;
 use serde_json::Value;
 
-use crate::cases::{Case, FILES, POLICIES, Vectors};
+use crate::cases::{Case, FILES, POLICIES, Vectors, connections};
 use crate::certificates::Certificates;
 use crate::echo::Echo;
 use bootstrap::{Listener, Transport};
@@ -80,7 +80,8 @@ async fn every_vector_through_real_envoy() -> anyhow::Result<()> {
 #[test]
 fn the_list_holds_every_file_of_the_folder() -> anyhow::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
-    for (listed, below) in [(FILES, ""), (POLICIES, "policies/")] {
+    let files: Vec<_> = FILES.iter().chain([&connections::FILE]).collect();
+    for (listed, below) in [(files, ""), (POLICIES.iter().collect(), "policies/")] {
         let listed: BTreeSet<String> = listed.iter().map(|(name, _)| (*name).to_owned()).collect();
         let mut there = BTreeSet::new();
         for entry in std::fs::read_dir(folder.join(below))? {

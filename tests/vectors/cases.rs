@@ -15,18 +15,22 @@ use std::fmt::Debug;
 use meridian_policy::{Action, Date, Document, Policy, Principal, Request, TagWrite, Verdict};
 use serde::de::Deserialize;
 
+#[path = "connections.rs"]
+pub mod connections;
 #[path = "format.rs"]
 mod format;
 
+pub use connections::Connections;
 pub use format::*;
 
 macro_rules! texts {
     ($($name:literal),+ $(,)?) => { &[$(($name, include_str!($name))),+] };
 }
 
-/// Every file of cases, with its text.
+/// Every file of requests, with its text.
 pub const FILES: &[(&str, &str)] = texts![
     "canonical-names.yaml",
+    "claimed-ports.yaml",
     "components.yaml",
     "conditions.yaml",
     "custom.yaml",
@@ -42,6 +46,8 @@ pub const FILES: &[(&str, &str)] = texts![
     "ipv6.yaml",
     "precedence.yaml",
     "protocols.yaml",
+    "sni-missing-dry-run.yaml",
+    "sni-missing.yaml",
     "sni-status.yaml",
     "sni.yaml",
     "spoofed-tags.yaml",
@@ -148,7 +154,8 @@ impl Vectors {
 /// If a case fails: lists every one that does.
 pub fn check_all() -> usize {
     let all = Vectors::all();
-    let failures: Vec<String> = all
+    let connections = Connections::with_port(connections::PORT);
+    let mut failures: Vec<String> = all
         .iter()
         .flat_map(|vectors| {
             vectors.cases.iter().filter_map(|case| {
@@ -157,21 +164,22 @@ pub fn check_all() -> usize {
             })
         })
         .collect();
+    failures.extend(connections.failures());
     assert!(
         failures.is_empty(),
         "{} cases fail:\n{}",
         failures.len(),
         failures.join("\n")
     );
-    all.iter().map(|vectors| vectors.cases.len()).sum()
+    count()
 }
 
-/// How many cases there are.
+/// How many cases there are, of requests and of connections.
 pub fn count() -> usize {
-    Vectors::all()
-        .iter()
-        .map(|vectors| vectors.cases.len())
-        .sum()
+    let connections = Connections::with_port(connections::PORT).cases.len();
+    let requests = Vectors::all();
+    let requests = requests.iter().map(|vectors| vectors.cases.len());
+    requests.sum::<usize>() + connections
 }
 
 impl Case {

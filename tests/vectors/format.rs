@@ -32,6 +32,9 @@ pub struct Case {
     /// The server name of the TLS connection.
     #[serde(default)]
     pub sni: Option<String>,
+    /// True if the client speaks TLS, whether or not it names a server or itself.
+    #[serde(default)]
+    pub tls: bool,
     /// The namespace of the workload that the filter serves.
     #[serde(default = "default_namespace")]
     pub namespace: String,
@@ -141,7 +144,7 @@ pub struct Bytes(pub Vec<u8>);
 impl Case {
     /// True if the client speaks TLS.
     pub fn is_tls(&self) -> bool {
-        self.sni.is_some() || self.principal.is_some()
+        self.tls || self.sni.is_some() || self.principal.is_some()
     }
 
     /// Finds fields that cannot stand together.
@@ -153,8 +156,8 @@ impl Case {
         if expect.decision.is_none() && expect.envoy.is_none() {
             return Err("nothing is expected");
         }
-        if self.cluster.is_some() && self.at != Vantage::Outbound {
-            return Err("a cluster tells something only outbound");
+        if self.cluster.is_some() && !matches!(self.at, Vantage::Outbound | Vantage::Egress) {
+            return Err("a cluster tells something only on the way out");
         }
         if matches!(self.wire, Wire::Raw(_)) && self.cluster.is_some() {
             return Err("raw bytes cannot choose a cluster");
@@ -195,7 +198,7 @@ fn default_namespace() -> String {
 }
 
 /// Tells a field that is `null` from one that is not there.
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
@@ -224,7 +227,7 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Bytes>,
 
 macro_rules! words_of {
     ($($function:ident: $word:ty,)+) => {$(
-        fn $function<'de, D: Deserializer<'de>>(
+        pub(super) fn $function<'de, D: Deserializer<'de>>(
             deserializer: D,
         ) -> Result<Option<$word>, D::Error> {
             let text = String::deserialize(deserializer)?;

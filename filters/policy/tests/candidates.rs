@@ -5,7 +5,7 @@
 #[path = "../../../tests/vectors/cases.rs"]
 mod cases;
 
-use cases::Vectors;
+use cases::{Connections, Vectors, connections};
 use meridian_policy::{Outcome, Reason};
 
 #[test]
@@ -45,4 +45,31 @@ fn the_winner_and_the_dry_run_are_the_decision_s() {
         }
     }
     assert!(by_rule > 100 && by_dry_run > 5, "{by_rule} {by_dry_run}");
+}
+
+#[test]
+fn so_they_are_of_a_connection() {
+    let connections = Connections::with_port(connections::PORT);
+    let mut by_rule = 0;
+    for case in &connections.cases {
+        for at in connections::GATEWAYS {
+            let name = &case.name;
+            let policy = &connections.policy;
+            let verdict = case.ask(|request| policy.decide_connection(at, request));
+            let candidates = case.ask(|request| policy.connection_candidates(at, request));
+            let wins = candidates
+                .iter()
+                .filter(|one| one.outcome == Outcome::Wins)
+                .map(|one| one.rule);
+            let wins: Vec<usize> = wins.collect();
+            match verdict.reason {
+                Reason::Rule(rule) => {
+                    by_rule += 1;
+                    assert_eq!(wins, [rule], "{name}");
+                }
+                _ => assert_eq!(wins, [0; 0], "{name}"),
+            }
+        }
+    }
+    assert!(by_rule > 60, "{by_rule}");
 }
