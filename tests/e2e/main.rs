@@ -15,6 +15,5 @@ mod modules;
 mod policy_update;
 mod protocols;
 mod spans;
-mod stub_host;
 mod vectors;
 mod wasm_tier;
