@@ -30,7 +30,7 @@ impl Evidence for Live<'_> {
                 let own = text("xds\0node\0metadata\0INSTANCE_IPS")?;
                 let destination = destination.to_canonical();
                 own.split(',')
-                    .all(|own| matches!(own.trim().parse::<IpAddr>(), Ok(own) if own.to_canonical() != destination))
+                    .all(|own| matches!(own.trim_ascii().parse::<IpAddr>(), Ok(own) if own.to_canonical() != destination))
                     .then_some(destination)
             }
         }
