@@ -51,8 +51,11 @@ impl HttpContext for Stream {
     }
 
     fn on_log(&mut self) {
-        let filter = self.filters.as_ref().and_then(|filters| filters.current());
-        if let Some(filter) = filter {
+        // Which filter it was can be a question to the host: not for nothing.
+        if let Some(filters) = &self.filters
+            && filters.measure_ends()
+            && let Some(filter) = filters.current()
+        {
             filter.on_end(self.direction);
         }
     }

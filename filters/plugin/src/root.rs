@@ -24,6 +24,13 @@ const TICK_MILLISECONDS: u32 = 60_000;
 pub(crate) struct Filters(Vec<Filter>);
 
 impl Filters {
+    /// True if anything is measured when a request has ended.
+    pub(crate) fn measure_ends(&self) -> bool {
+        // They share the policy.
+        let filter = self.0.first();
+        filter.is_some_and(|filter| filter.policy.metrics.any())
+    }
+
     /// The filter for the listener of the current request.
     pub(crate) fn current(&self) -> Option<&Filter> {
         if let [filter] = self.0.as_slice() {
