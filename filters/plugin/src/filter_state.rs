@@ -52,9 +52,7 @@ impl Entry<'_> {
         let mut object = Vec::with_capacity(256);
         let mut text = |key: &str, text: Option<&[u8]>| {
             if let Some(text) = text {
-                let mut value = Vec::new();
-                field(&mut value, 3, text);
-                entry(&mut object, key, &value);
+                entry(&mut object, key.as_bytes(), text);
             }
         };
         let host = self.authority.map(|authority| authority.host.to_bytes());
@@ -74,23 +72,36 @@ impl Entry<'_> {
     }
 }
 
-/// An entry of `map<string, Value> fields = 1`.
-fn entry(object: &mut Vec<u8>, key: &str, value: &[u8]) {
-    let mut pair = Vec::new();
-    field(&mut pair, 1, key.as_bytes());
-    field(&mut pair, 2, value);
-    field(object, 1, &pair);
+/// An entry of `map<string, Value> fields = 1` whose value is `string_value = 3`. Lengths stand before
+/// what they are of, so they are counted first, and nothing is written twice.
+fn entry(object: &mut Vec<u8>, key: &[u8], text: &[u8]) {
+    let value = size(text.len());
+    head(object, 1, size(key.len()) + size(value));
+    field(object, 1, key);
+    head(object, 2, value);
+    field(object, 3, text);
 }
 
-/// A field with a length. No field here is longer than a rule's name and a host: two bytes hold it.
+/// A field with a length.
 fn field(message: &mut Vec<u8>, number: u8, value: &[u8]) {
+    head(message, number, value.len());
+    message.extend_from_slice(value);
+}
+
+/// What a field with a length takes as a whole. No field here is longer than a rule's name and a host:
+/// two bytes hold its length.
+const fn size(length: usize) -> usize {
+    2 + (length >= 0x80) as usize + length
+}
+
+/// The key and the length of a field.
+fn head(message: &mut Vec<u8>, number: u8, length: usize) {
     const DELIMITED: u8 = 2;
     message.push(number << 3 | DELIMITED);
-    let [low, high] = (value.len() as u16).to_le_bytes();
-    if value.len() < 0x80 {
+    let [low, high] = (length as u16).to_le_bytes();
+    if length < 0x80 {
         message.push(low);
     } else {
         message.extend_from_slice(&[low | 0x80, high << 1 | low >> 7]);
     }
-    message.extend_from_slice(value);
 }
