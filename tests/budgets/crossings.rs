@@ -86,7 +86,7 @@ pub const CASES: &[Case] = &[
             "replace x-traffic-direction: north-south",
         ],
         returned: 30,
-        instructions: 45_500,
+        instructions: 22_000,
     },
     Case {
         name: "plain, denied by default",
@@ -100,7 +100,7 @@ pub const CASES: &[Case] = &[
             "reply 403 meridian_deny{default}",
         ],
         returned: 30,
-        instructions: 41_000,
+        instructions: 22_500,
     },
     Case {
         name: "plain, invalid host",
@@ -114,7 +114,7 @@ pub const CASES: &[Case] = &[
             "reply 400 meridian_invalid_host",
         ],
         returned: 33,
-        instructions: 21_000,
+        instructions: 21_500,
     },
     // The peer and the server name are asked for, because the policy can use them.
     Case {
@@ -131,7 +131,7 @@ pub const CASES: &[Case] = &[
             "replace x-traffic-direction: north-south",
         ],
         returned: 30,
-        instructions: 46_000,
+        instructions: 22_500,
     },
     Case {
         name: "TLS, allowed",
@@ -147,7 +147,7 @@ pub const CASES: &[Case] = &[
             "replace x-traffic-direction: north-south",
         ],
         returned: 46,
-        instructions: 63_000,
+        instructions: 26_000,
     },
     Case {
         name: "a workload of the mesh, allowed",
@@ -161,7 +161,7 @@ pub const CASES: &[Case] = &[
             "replace x-traffic-direction: east-west",
         ],
         returned: 54,
-        instructions: 50_000,
+        instructions: 26_500,
     },
     Case {
         name: "denied by rule",
@@ -177,7 +177,7 @@ pub const CASES: &[Case] = &[
             "reply 403 meridian_deny{old}",
         ],
         returned: 29,
-        instructions: 46_000,
+        instructions: 23_500,
     },
     Case {
         name: "denied by default",
@@ -193,7 +193,7 @@ pub const CASES: &[Case] = &[
             "reply 403 meridian_deny{default}",
         ],
         returned: 30,
-        instructions: 41_500,
+        instructions: 23_000,
     },
     Case {
         name: "dry run",
@@ -211,7 +211,7 @@ pub const CASES: &[Case] = &[
             "reply 403 meridian_deny{default}",
         ],
         returned: 31,
-        instructions: 51_000,
+        instructions: 26_500,
     },
     Case {
         name: "invalid host",
@@ -226,7 +226,7 @@ pub const CASES: &[Case] = &[
             "reply 400 meridian_invalid_host",
         ],
         returned: 33,
-        instructions: 21_000,
+        instructions: 22_000,
     },
     Case {
         name: "SNI mismatch",
@@ -242,7 +242,7 @@ pub const CASES: &[Case] = &[
             "reply 421 meridian_sni_mismatch",
         ],
         returned: 47,
-        instructions: 53_000,
+        instructions: 20_000,
     },
     // The sample policy: three tags, filter state, responses and durations.
     Case {
@@ -266,7 +266,7 @@ pub const CASES: &[Case] = &[
             "record meridian_request_duration_milliseconds",
         ],
         returned: 46,
-        instructions: 69_000,
+        instructions: 36_500,
     },
     Case {
         name: "sample, denied by rule",
@@ -287,7 +287,7 @@ pub const CASES: &[Case] = &[
             "record meridian_request_duration_milliseconds",
         ],
         returned: 52,
-        instructions: 77_500,
+        instructions: 40_000,
     },
     Case {
         name: "sample, denied by default",
@@ -308,7 +308,7 @@ pub const CASES: &[Case] = &[
             "record meridian_request_duration_milliseconds",
         ],
         returned: 46,
-        instructions: 64_500,
+        instructions: 37_000,
     },
     // At the egress gateway.
     Case {
@@ -324,7 +324,7 @@ pub const CASES: &[Case] = &[
             "remove x-traffic-direction",
         ],
         returned: 57,
-        instructions: 60_500,
+        instructions: 34_500,
     },
     Case {
         name: "no identity, allowed",
@@ -339,7 +339,7 @@ pub const CASES: &[Case] = &[
             "remove x-traffic-direction",
         ],
         returned: 19,
-        instructions: 47_000,
+        instructions: 21_500,
     },
     Case {
         name: "egress, denied by default",
@@ -354,7 +354,7 @@ pub const CASES: &[Case] = &[
             "reply 403 meridian_deny{default}",
         ],
         returned: 54,
-        instructions: 53_000,
+        instructions: 34_500,
     },
     Case {
         name: "egress, invalid host",
@@ -369,7 +369,7 @@ pub const CASES: &[Case] = &[
             "reply 400 meridian_invalid_host",
         ],
         returned: 57,
-        instructions: 31_000,
+        instructions: 31_500,
     },
     Case {
         name: "egress, sample, allowed",
@@ -391,7 +391,7 @@ pub const CASES: &[Case] = &[
             "record meridian_request_duration_milliseconds",
         ],
         returned: 73,
-        instructions: 85_000,
+        instructions: 50_000,
     },
     // At a sidecar.
     Case {
@@ -411,7 +411,7 @@ pub const CASES: &[Case] = &[
             "replace x-traffic-direction: north-south",
         ],
         returned: 76,
-        instructions: 39_500,
+        instructions: 21_000,
     },
     Case {
         name: "inbound, from a workload",
@@ -425,7 +425,7 @@ pub const CASES: &[Case] = &[
             "replace x-traffic-direction: east-west",
         ],
         returned: 47,
-        instructions: 32_000,
+        instructions: 19_000,
     },
     Case {
         name: "inbound, plaintext",
@@ -441,7 +441,7 @@ pub const CASES: &[Case] = &[
             "replace x-traffic-direction: north-south",
         ],
         returned: 23,
-        instructions: 29_500,
+        instructions: 16_000,
     },
     Case {
         name: "inbound, sample",
@@ -462,7 +462,7 @@ pub const CASES: &[Case] = &[
             "record meridian_request_duration_milliseconds",
         ],
         returned: 63,
-        instructions: 55_000,
+        instructions: 27_500,
     },
     Case {
         name: "outbound, inside",
@@ -476,7 +476,7 @@ pub const CASES: &[Case] = &[
             "replace x-traffic-direction: east-west",
         ],
         returned: 49,
-        instructions: 55_000,
+        instructions: 24_000,
     },
     Case {
         name: "outbound, outside",
@@ -490,7 +490,7 @@ pub const CASES: &[Case] = &[
             "remove x-traffic-direction",
         ],
         returned: 44,
-        instructions: 57_000,
+        instructions: 26_000,
     },
     Case {
         name: "outbound, passthrough",
@@ -505,7 +505,7 @@ pub const CASES: &[Case] = &[
             "replace x-traffic-direction: east-west",
         ],
         returned: 46,
-        instructions: 36_000,
+        instructions: 23_000,
     },
     Case {
         name: "outbound, denied by rule",
@@ -519,7 +519,7 @@ pub const CASES: &[Case] = &[
             "reply 403 meridian_deny{no-tracker}",
         ],
         returned: 44,
-        instructions: 62_500,
+        instructions: 27_500,
     },
     Case {
         name: "outbound, sample",
@@ -540,7 +540,7 @@ pub const CASES: &[Case] = &[
             "record meridian_request_duration_milliseconds",
         ],
         returned: 65,
-        instructions: 83_500,
+        instructions: 34_500,
     },
     Case {
         name: "no root id: the listener tells the vantage point",
@@ -557,10 +557,9 @@ pub const CASES: &[Case] = &[
             "property xds.cluster_name",
             "count meridian_requests_total",
             "replace x-traffic-direction: east-west",
-            "property xds.listener_direction",
         ],
-        returned: 65,
-        instructions: 57_000,
+        returned: 57,
+        instructions: 25_500,
     },
     // Connections whose bytes pass unread.
     Case {
@@ -575,7 +574,7 @@ pub const CASES: &[Case] = &[
             "count meridian_connections_total",
         ],
         returned: 30,
-        instructions: 40_000,
+        instructions: 21_500,
     },
     Case {
         name: "ingress connection, denied by default",
@@ -591,7 +590,7 @@ pub const CASES: &[Case] = &[
             "close",
         ],
         returned: 30,
-        instructions: 36_500,
+        instructions: 22_500,
     },
     Case {
         name: "egress connection, allowed",
@@ -603,7 +602,7 @@ pub const CASES: &[Case] = &[
             "count meridian_connections_total",
         ],
         returned: 19,
-        instructions: 46_000,
+        instructions: 20_000,
     },
     Case {
         name: "egress connection, sample, denied by default",
@@ -618,7 +617,7 @@ pub const CASES: &[Case] = &[
             "close",
         ],
         returned: 16,
-        instructions: 58_000,
+        instructions: 32_000,
     },
 ];
 

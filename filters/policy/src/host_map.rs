@@ -338,6 +338,9 @@ impl HostMap {
     /// specific pattern first, and under one pattern in the order of the values. The port is the
     /// caller's to compare. Allocates nothing.
     pub fn visit(&self, host: &Host, mut each: impl FnMut(u16, Option<u16>) -> ControlFlow<()>) {
+        if self.is_empty() {
+            return;
+        }
         let flow = match host {
             Host::Name(name) => self.visit_name(name.as_str(), &mut each),
             Host::Address(address) => self.visit_address(*address, &mut each),
