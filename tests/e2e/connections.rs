@@ -1,5 +1,7 @@
 //! TLS passthrough and plain TCP through both gateways: real ClientHellos to a real TLS server.
 
+mod ends;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -140,6 +142,17 @@ impl Gateway {
     }
 
     fn bootstrap(&self, vantage: Vantage, policy: &Value) -> Value {
+        self.bootstrap_to(vantage, policy, Some(self.upstream.address()), true)
+    }
+
+    /// The bootstrap whose passthrough leads to `endpoint`, or wherever the server name leads.
+    fn bootstrap_to(
+        &self,
+        vantage: Vantage,
+        policy: &Value,
+        endpoint: Option<SocketAddr>,
+        plain_tcp: bool,
+    ) -> Value {
         let everywhere = || vec![Address::Socket((Ipv4Addr::UNSPECIFIED, 0).into())];
         let nowhere = || vec![Address::Socket((Ipv4Addr::LOCALHOST, 0).into())];
         let route = || {
@@ -150,10 +163,15 @@ impl Gateway {
             };
             Route::new("*", upstream)
         };
+        let passed = Upstream {
+            cluster: "passed".to_owned(),
+            endpoint: endpoint.map(Address::Socket),
+            principal: None,
+        };
         let passthrough = Passthrough {
             addresses: everywhere(),
-            routes: vec![route()],
-            plain_tcp: true,
+            routes: vec![Route::new("*", passed)],
+            plain_tcp,
             inside: Vec::new(),
         };
         let name = vantage.as_str();
@@ -232,7 +250,7 @@ async fn every_case_at(vantage: Vantage) {
     } = Connections::with_port(port);
     let policy = serde_json::to_value(&document).unwrap();
     let mut bootstrap = gateway.bootstrap(vantage, &policy);
-    listen_on(&mut bootstrap, port);
+    passthrough(&mut bootstrap)["address"]["socket_address"]["port_value"] = json!(port);
     let (envoy, bound) = gateway.start(vantage, &bootstrap).await;
     assert_eq!(bound, port);
     for case in &cases {
@@ -317,16 +335,13 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// Gives the passthrough listener a port of its own.
-fn listen_on(bootstrap: &mut Value, port: u16) {
-    let listeners = bootstrap["static_resources"]["listeners"]
-        .as_array_mut()
-        .unwrap();
-    let listener = listeners
-        .iter_mut()
+/// The passthrough listener.
+fn passthrough(bootstrap: &mut Value) -> &mut Value {
+    let listeners = bootstrap["static_resources"]["listeners"].as_array_mut();
+    let mut listeners = listeners.unwrap().iter_mut();
+    listeners
         .find(|listener| listener["name"] == "tls-passthrough")
-        .unwrap();
-    listener["address"]["socket_address"]["port_value"] = json!(port);
+        .unwrap()
 }
 
 #[tokio::test]
