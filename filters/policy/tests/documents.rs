@@ -26,6 +26,10 @@ fn every_mistake_has_its_place() {
         (rule(r#", "action": "deny""#), rule_path("action")),
         (rule(r#", "form": {}"#), rule_path("form")),
         (rule(r#", "from": {"principals": ["spiffe://cluster.local/ns/a/sa/a"]}"#), rule_path("from.principals[0]")),
+        // No namespace has such a name: a rule by it would be void.
+        (rule(r#", "from": {"namespaces": ["shop", "Shop"]}"#), rule_path("from.namespaces[1]")),
+        (rule(r#", "from": {"notNamespaces": ["a b"]}"#), rule_path("from.notNamespaces[0]")),
+        (rule(r#", "from": {"principals": ["/ns/a/sa/b"]}"#), rule_path("from.principals[0]")),
         (rule(r#", "from": {"notCidrs": ["10.1.2.3/8"]}"#), rule_path("from.notCidrs[0]")),
         (
             r#"{"hosts": {"egress": {"rules": [{"name": "a", "hosts": ["a.test"], "action": "deny"}, {"name": "a", "hosts": ["b.test"], "action": "deny"}]}}}"#.to_owned(),

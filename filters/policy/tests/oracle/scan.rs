@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use meridian_policy::{
-    Action, ComponentType, Direction, DirectionEvidence, Policy, Principal, Reason, Request,
+    Action, ComponentType, Date, Direction, DirectionEvidence, Policy, Principal, Reason, Request,
     TagWrite, Vantage, Verdict,
 };
 
@@ -78,6 +78,7 @@ pub fn decide(policy: &Policy, vantage: Vantage, request: &PlainRequest) -> Verd
     asked.tag = request.tag;
     asked.forwarded = request.forwarded;
     asked.namespace = request.namespace;
+    asked.today = request.today.and_then(Date::parse);
     policy.decide(vantage, &mut asked)
 }
 
@@ -325,17 +326,21 @@ impl Scan<'_> {
         }
     }
 
-    fn is_sni_mismatch(&self, host: &PlainHost) -> bool {
-        if self.policy.vantage != Vantage::Ingress
-            || self.policy.sni == "ignore"
-            || self.is_of_mesh()
-        {
-            return false;
+    /// `deny`, `dryRun` or `ignore`: what becomes of TLS that was opened for another host, or for none.
+    fn sni(&self, host: &PlainHost) -> &'static str {
+        if self.policy.vantage != Vantage::Ingress || self.is_of_mesh() {
+            return "ignore";
         }
         match &self.request.sni {
-            None => false,
-            Some((_, bytes)) if bytes.is_empty() => false,
-            Some((sni, _)) => sni.as_ref() != Some(host),
+            Some((sni, bytes)) if !bytes.is_empty() => {
+                if sni.as_ref() == Some(host) {
+                    "ignore"
+                } else {
+                    self.policy.sni
+                }
+            }
+            _ if self.request.tls => self.policy.sni_missing,
+            _ => "ignore",
         }
     }
 
@@ -344,8 +349,8 @@ impl Scan<'_> {
         let Some(host) = &self.request.host else {
             return (Action::Deny, Why::InvalidHost, None);
         };
-        let mismatch = self.is_sni_mismatch(host);
-        if mismatch && policy.sni == "deny" {
+        let sni = self.sni(host);
+        if sni == "deny" {
             return (Action::Deny, Why::SniMismatch, None);
         }
         let mut candidates: Vec<_> = policy
@@ -385,7 +390,7 @@ impl Scan<'_> {
             .rev()
             .find(is_enforced)
             .map_or((default, Why::Default), said);
-        let would_mismatch = mismatch.then_some((Action::Deny, Why::SniMismatch));
+        let would_mismatch = (sni == "dryRun").then_some((Action::Deny, Why::SniMismatch));
         if policy.dry_run {
             return (
                 Action::Allow,
@@ -403,11 +408,21 @@ impl Scan<'_> {
     fn holds(&self, rule: &PlainRule, host: &PlainHost, direction: Direction) -> bool {
         (rule.ports.is_empty() || self.port_holds(rule.allow, &|port| rule.ports.contains(&port)))
             && (rule.directions.is_empty() || rule.directions.contains(&direction))
+            && self.is_in_time(rule)
             && !self.is_excluded(rule, host)
             && rule
                 .from
                 .as_ref()
                 .is_none_or(|from| self.calls(from, rule.allow))
+    }
+
+    /// Without a clock no rule that allows is in time, and each that denies.
+    fn is_in_time(&self, rule: &PlainRule) -> bool {
+        match (rule.expires, self.request.today) {
+            (None, _) => true,
+            (Some(_), None) => !rule.allow,
+            (Some(last), Some(today)) => today <= last,
+        }
     }
 
     /// Missing evidence never helps the caller: without an identity a negative condition holds for

@@ -99,6 +99,8 @@ pub struct PlainRule {
     pub directions: Vec<Direction>,
     pub from: Option<PlainFrom>,
     pub dry_run: bool,
+    /// The last day, as it is written: such days are in the order of their text.
+    pub expires: Option<&'static str>,
 }
 
 /// A policy with rules at one vantage point.
@@ -120,6 +122,8 @@ pub struct PlainPolicy {
     pub system_hosts: Vec<PlainHosts>,
     /// `deny`, `dryRun` or `ignore`.
     pub sni: &'static str,
+    /// The same for TLS without a server name.
+    pub sni_missing: &'static str,
 }
 
 /// The route's cluster.
@@ -148,6 +152,7 @@ pub struct PlainRequest {
     pub tag: Option<&'static [u8]>,
     pub forwarded: bool,
     pub namespace: Option<&'static str>,
+    pub today: Option<&'static str>,
 }
 
 const LABELS: [&str; 7] = ["a", "b", "ab", "shop", "x-1", "_t", "0x1g"];
@@ -162,6 +167,7 @@ const TAILS: [&str; 8] = [
     "shop.svc",
 ];
 const PORTS: [u16; 5] = [80, 443, 8080, 1, 65535];
+const DAYS: [&str; 4] = ["2025-12-31", "2026-01-01", "2026-09-30", "2026-10-01"];
 const NAMESPACES: [&str; 5] = ["shop", "sho", "gw", "default", "system"];
 const DOMAINS: [&str; 3] = ["cluster.local", "td2", "foreign"];
 const ACCOUNTS: [&str; 4] = ["cart", "out-service-account", "art", "in"];
@@ -328,6 +334,7 @@ impl PlainRule {
             // An empty condition is an error.
             from: (from != PlainFrom::default() && dice.once_in(2)).then_some(from),
             dry_run: dice.once_in(6),
+            expires: dice.once_in(6).then(|| dice.pick(&DAYS)),
         }
     }
 }
@@ -354,6 +361,7 @@ impl PlainPolicy {
             system_namespaces: dice.some(0, 1, |dice| dice.pick(&NAMESPACES).to_owned()),
             system_hosts: dice.some(0, 2, hosts),
             sni: dice.pick(&["deny", "dryRun", "ignore"]),
+            sni_missing: dice.pick(&["deny", "dryRun", "ignore", "ignore"]),
         }
     }
 
@@ -388,7 +396,7 @@ impl PlainPolicy {
                 "hosts": spelled(&self.system_hosts, dice),
             }},
             "hosts": {self.vantage.as_str(): section},
-            "sni": {"mismatch": self.sni},
+            "sni": {"mismatch": self.sni, "missing": self.sni_missing},
         })
     }
 
@@ -474,6 +482,7 @@ impl PlainPolicy {
             ]),
             forwarded: dice.once_in(3),
             namespace: dice.pick(&[None, Some("shop"), Some("system"), Some("gw")]),
+            today: (!dice.once_in(5)).then(|| dice.pick(&DAYS)),
         }
     }
 }
@@ -510,6 +519,9 @@ impl PlainRule {
         }
         if self.dry_run {
             set("dryRun", json!(true));
+        }
+        if let Some(last) = self.expires {
+            set("expires", json!(last));
         }
         if let Some(from) = &self.from {
             let mut fields = Map::new();
