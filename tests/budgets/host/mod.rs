@@ -182,7 +182,7 @@ impl Host {
             }
         }
         let world = self.world_mut();
-        let seen = Seen {
+        Seen {
             action: match action {
                 0 => Action::Continue,
                 _ => Action::Pause,
@@ -195,8 +195,7 @@ impl Host {
             sent: std::mem::replace(&mut world.answers, world.own.clone()),
             reply: world.reply.take(),
             closed: world.closed,
-        };
-        seen
+        }
     }
 
     /// Calls the plugin's tick, if it asked for one.
