@@ -1,4 +1,4 @@
-//! `meridian build`: the three modules, with their sizes.
+//! `meridian build`: the modules, with their sizes.
 
 use serde_json::{Value, json};
 
@@ -28,20 +28,31 @@ fn as_text(modules: &Modules) -> String {
             module.path.display()
         )
     };
-    modules.built.iter().map(line).collect()
+    modules
+        .built
+        .iter()
+        .chain(&modules.lean)
+        .map(line)
+        .collect()
 }
 
 fn as_json(modules: &Modules) -> Value {
     let object = |module: &Module| {
         json!({
             "name": module.name,
+            "lean": module.is_lean,
             "path": module.path,
             "bytes": module.bytes,
             "compiledBytes": module.compiled_bytes,
             "sha256": module.sha256,
         })
     };
-    modules.built.iter().map(object).collect()
+    modules
+        .built
+        .iter()
+        .chain(&modules.lean)
+        .map(object)
+        .collect()
 }
 
 /// In thousands of bytes, as the budget of a module is.
@@ -54,24 +65,27 @@ mod tests {
     use super::*;
 
     fn modules() -> Modules {
-        let module = |name, bytes| Module {
+        let module = |name, suffix: &str, bytes| Module {
             name,
-            path: format!("/t/meridian_{name}.wasm").into(),
+            is_lean: !suffix.is_empty(),
+            path: format!("/t/meridian_{name}{suffix}.wasm").into(),
             compiled_bytes: 210_987,
             bytes,
             sha256: "ab".to_owned(),
         };
         let built = [
-            module("ingress", 123_456),
-            module("egress", 98_000),
-            module("sidecar", 9),
+            module("ingress", "", 123_456),
+            module("egress", "", 98_000),
+            module("sidecar", "", 9),
         ];
+        let lean = ["ingress", "egress", "sidecar"].map(|name| module(name, "_lean", 1_000));
         let [ingress, egress, sidecar] = built.each_ref().map(|module| module.path.clone());
         Modules {
             ingress,
             egress,
             sidecar,
             built,
+            lean,
         }
     }
 
@@ -83,6 +97,9 @@ mod tests {
 ingress  123.4 kB, 210.9 kB as compiled  /t/meridian_ingress.wasm
 egress    98.0 kB, 210.9 kB as compiled  /t/meridian_egress.wasm
 sidecar    0.0 kB, 210.9 kB as compiled  /t/meridian_sidecar.wasm
+ingress    1.0 kB, 210.9 kB as compiled  /t/meridian_ingress_lean.wasm
+egress     1.0 kB, 210.9 kB as compiled  /t/meridian_egress_lean.wasm
+sidecar    1.0 kB, 210.9 kB as compiled  /t/meridian_sidecar_lean.wasm
 "
         );
     }
@@ -93,5 +110,9 @@ sidecar    0.0 kB, 210.9 kB as compiled  /t/meridian_sidecar.wasm
         assert_eq!(json[1]["name"], "egress");
         assert_eq!(json[1]["bytes"], 98_000);
         assert_eq!(json[2]["path"], "/t/meridian_sidecar.wasm");
+        assert_eq!(
+            (&json[2]["lean"], &json[5]["lean"]),
+            (&json!(false), &json!(true))
+        );
     }
 }

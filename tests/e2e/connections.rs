@@ -383,7 +383,7 @@ async fn a_network_filter_that_is_none_lets_nothing_pass() {
             if text == "meridian.egress.tcp" {
                 *text = "meridian.wrong".to_owned();
             }
-            *text = text.replace("meridian_egress.wasm", module);
+            *text = text.replace("meridian_egress_lean.wasm", module);
         });
         bootstrap
     };

@@ -73,6 +73,14 @@ unsafe extern "C" {
     ) -> u32;
     fn proxy_get_current_time_nanoseconds(return_time: *mut u64) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+    /// Not the host's: `meridian build` puts the answer in its place.
+    fn meridian_exports_on_log() -> u32;
+}
+
+/// True if the host calls this module when a request has ended.
+pub(crate) fn exports_on_log() -> bool {
+    // SAFETY: no pointers.
+    unsafe { meridian_exports_on_log() != 0 }
 }
 
 /// A host call that was refused, with the host's status.

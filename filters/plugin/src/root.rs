@@ -113,6 +113,11 @@ impl Root {
             ]);
         }
         let vantages = named.map_or(self.vantages, std::slice::from_ref);
+        if policy.metrics.any() && self.subject == Subject::Requests && !host::exports_on_log() {
+            return Err(vec![
+                "metrics: a lean module measures nothing; take the one without `_lean`".to_owned(),
+            ]);
+        }
         if policy.tags.filter_state {
             refused(filter_state::declare(), "the filter state was not declared")?;
         }

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
 
+use strip::ON_LOG;
 pub use strip::strip;
 
 use crate::paths;
@@ -19,9 +20,14 @@ use crate::paths;
 /// The target the modules are compiled for: without WASI, so that they import from `env` alone.
 const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "wasm";
+/// The end of a module's name that lacks the callback at the end of a request.
+pub const LEAN: &str = "_lean";
 
 /// One module, before it is built.
+#[derive(Clone, Copy)]
 struct Recipe<'e> {
+    /// Added to the name of the file.
+    suffix: &'static str,
     /// As in `meridian-NAME` (the crate) and `meridian_NAME.wasm`.
     name: &'static str,
     /// The exports to keep. The SDK exports every callback of the ABI, and Envoy calls into the
@@ -33,14 +39,17 @@ struct Recipe<'e> {
 const RECIPES: [Recipe<'static>; 3] = [
     Recipe {
         name: "ingress",
+        suffix: "",
         exports: EXPORTS,
     },
     Recipe {
         name: "egress",
+        suffix: "",
         exports: EXPORTS,
     },
     Recipe {
         name: "sidecar",
+        suffix: "",
         exports: EXPORTS,
     },
 ];
@@ -65,8 +74,9 @@ const EXPORTS: &[&str] = &[
     // Of a network filter alone. The sidecar's module has it too: a network filter whose module
     // lacks it would let everything pass, and this one refuses.
     "proxy_on_new_connection",
-    // Responses and durations, when a request has ended.
-    "proxy_on_log",
+    // Responses and durations, when a request has ended. A module without it refuses a policy that
+    // measures them.
+    ON_LOG,
     // The SDK frees a request's context only here.
     "proxy_on_delete",
 ];
@@ -109,6 +119,8 @@ pub struct Modules {
     pub sidecar: PathBuf,
     /// Each of them in detail, in this order.
     pub built: [Module; 3],
+    /// The same for policies that measure nothing when a request ends: `meridian_NAME_lean.wasm`.
+    pub lean: [Module; 3],
 }
 
 /// One built module.
@@ -116,6 +128,8 @@ pub struct Modules {
 pub struct Module {
     /// `ingress`, `egress` or `sidecar`.
     pub name: &'static str,
+    /// True if it lacks the callback at the end of a request.
+    pub is_lean: bool,
     /// Where it is.
     pub path: PathBuf,
     /// Its size as Cargo left it, in bytes.
@@ -150,14 +164,28 @@ pub fn build() -> anyhow::Result<Modules> {
     ensure_target()?;
     compile(&RECIPES.map(|recipe| format!("meridian-{}", recipe.name)))?;
     let compiled = paths::target_dir()?.join(TARGET).join(PROFILE);
-    let [ingress, egress, sidecar] = RECIPES.map(|recipe| finish(&recipe, &compiled, &folder));
-    let built = [ingress?, egress?, sidecar?];
+    let all = |recipes: [Recipe<'_>; 3]| {
+        let [ingress, egress, sidecar] = recipes.map(|recipe| finish(&recipe, &compiled, &folder));
+        anyhow::Ok([ingress?, egress?, sidecar?])
+    };
+    let built = all(RECIPES)?;
+    let without_on_log: Vec<&str> = EXPORTS
+        .iter()
+        .copied()
+        .filter(|export| *export != ON_LOG)
+        .collect();
+    let lean = all(RECIPES.map(|recipe| Recipe {
+        suffix: LEAN,
+        exports: &without_on_log,
+        ..recipe
+    }))?;
     let [ingress, egress, sidecar] = built.each_ref().map(|module| module.path.clone());
     Ok(Modules {
         ingress,
         egress,
         sidecar,
         built,
+        lean,
     })
 }
 
@@ -190,6 +218,7 @@ pub fn build_yardstick() -> anyhow::Result<Yardstick> {
         .filter(|export| !UNUSED_BY_YARDSTICK.contains(export));
     let recipe = Recipe {
         name: "yardstick",
+        suffix: "",
         exports: &exports.collect::<Vec<_>>(),
     };
     // Beside the others, so that the next build of something else does not take it away.
@@ -275,10 +304,10 @@ fn rustflags(root: &Path) -> OsString {
 
 /// Strips a compiled module into `folder`, unless that is done already.
 fn finish(recipe: &Recipe<'_>, compiled: &Path, folder: &Path) -> anyhow::Result<Module> {
-    let file_name = format!("meridian_{}.wasm", recipe.name);
+    let file_name = format!("meridian_{}{}.wasm", recipe.name, recipe.suffix);
     let path = folder.join(&file_name);
     let stamp_path = folder.join(format!(".{file_name}.stamp"));
-    let compiled_path = compiled.join(&file_name);
+    let compiled_path = compiled.join(format!("meridian_{}.wasm", recipe.name));
     let compiled = fs::read(&compiled_path)
         .with_context(|| format!("Cargo left no {}", compiled_path.display()))?;
 
@@ -296,6 +325,7 @@ fn finish(recipe: &Recipe<'_>, compiled: &Path, folder: &Path) -> anyhow::Result
     };
     Ok(Module {
         name: recipe.name,
+        is_lean: recipe.suffix == LEAN,
         path,
         compiled_bytes: compiled.len() as u64,
         bytes: module.len() as u64,
@@ -335,6 +365,7 @@ mod tests {
         let input = compiled.join("meridian_x.wasm");
         let recipe = Recipe {
             name: "x",
+            suffix: "",
             exports: &[],
         };
         let modified = |module: &Module| module.path.metadata().unwrap().modified().unwrap();

@@ -9,6 +9,12 @@ use walrus::{ExportItem, FunctionId, ImportKind, Module, ModuleConfig};
 /// The only module of the host's that a shipped filter imports from.
 const HOST: &str = "env";
 
+/// An import that no host has: the answer is put in its place, whether the module exports
+/// `proxy_on_log`, which its own code cannot see.
+const EXPORTS_ON_LOG: &str = "meridian_exports_on_log";
+/// The callback at the end of a request.
+pub(super) const ON_LOG: &str = "proxy_on_log";
+
 /// A module as the host should get it: of the exports those in `keep` alone, of the imports those
 /// in `calls`, then nothing that they do not reach, and no custom section.
 ///
@@ -37,6 +43,7 @@ pub fn strip(compiled: &[u8], keep: &[&str], calls: &[&str]) -> anyhow::Result<V
         module.exports.delete(export);
     }
     check_exports(&module, keep)?;
+    answer_exports_on_log(&mut module, keep.contains(&ON_LOG))?;
     trap_at_other_calls(&mut module, calls);
     trap_in_wrappers(&mut module);
     let custom: Vec<_> = module.customs.iter().map(|(id, _)| id).collect();
@@ -60,6 +67,18 @@ fn check_imports(module: &Module) -> anyhow::Result<()> {
              WASI or JavaScript must go",
             foreign.join(", ")
         );
+    }
+    Ok(())
+}
+
+fn answer_exports_on_log(module: &mut Module, answer: bool) -> anyhow::Result<()> {
+    let Some(import) = module.imports.find(HOST, EXPORTS_ON_LOG) else {
+        return Ok(());
+    };
+    if let ImportKind::Function(function) = module.imports.get(import).kind {
+        module.replace_imported_func(function, |(body, _)| {
+            body.i32_const(answer.into());
+        })?;
     }
     Ok(())
 }
@@ -219,6 +238,38 @@ mod tests {
             strip(&stripped, &["memory", "kept"], &["host_kept"]).unwrap(),
             stripped
         );
+    }
+
+    #[test]
+    fn a_module_is_told_whether_it_exports_on_log() {
+        for (keep, expected) in [
+            (&["memory", "kept"][..], 0),
+            (&["memory", "kept", ON_LOG], 1),
+        ] {
+            let mut module = Module::from_buffer(&module("env")).unwrap();
+            let signature = module.types.add(&[], &[ValType::I32]);
+            let (question, _) = module.add_import_func("env", EXPORTS_ON_LOG, signature);
+            module.exports.add(ON_LOG, question);
+            let stripped = strip(&module.emit_wasm(), keep, &["host_kept"]).unwrap();
+            let module = Module::from_buffer(&stripped).unwrap();
+            assert!(module.imports.find("env", EXPORTS_ON_LOG).is_none());
+            let answers: Vec<i32> = module
+                .funcs
+                .iter_local()
+                .filter_map(
+                    |(_, function)| match function.block(function.entry_block()).instrs[..] {
+                        [(walrus::ir::Instr::Const(walrus::ir::Const { value }), _)] => match value
+                        {
+                            walrus::ir::Value::I32(answer) => Some(answer),
+                            _ => None,
+                        },
+                        _ => None,
+                    },
+                )
+                .collect();
+            // Nobody asks in the first one, so that the answer is not there either.
+            assert_eq!(answers, if expected == 1 { vec![1] } else { vec![] });
+        }
     }
 
     #[test]

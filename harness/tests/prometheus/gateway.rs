@@ -51,7 +51,13 @@ impl Gateway {
 
 /// Writes the ingress module into `folder`, changed so that it crashes at every request.
 pub(crate) fn write_crashing_module(folder: &Path) -> anyhow::Result<()> {
-    let name = module(Vantage::Ingress);
+    for is_lean in [false, true] {
+        write_crashing(folder, &module(Vantage::Ingress, is_lean))?;
+    }
+    Ok(())
+}
+
+fn write_crashing(folder: &Path, name: &str) -> anyhow::Result<()> {
     let mut wasm = walrus::Module::from_file(paths::modules_dir()?.join(name))?;
     let callback = wasm.exports.get_func("proxy_on_request_headers")?;
     let body = wasm.funcs.get_mut(callback).kind.unwrap_local_mut();

@@ -68,24 +68,39 @@ pub struct Host {
 }
 
 /// The module of a vantage point.
-pub fn module(root_id: &str) -> &'static Path {
+pub fn module(root_id: &str, is_lean: bool) -> &'static Path {
+    let [ingress, egress, sidecar] = match is_lean {
+        true => &MODULES.lean,
+        false => &MODULES.built,
+    };
     match root_id {
-        "ingress" | "ingress.tcp" => &MODULES.ingress,
-        "egress" | "egress.tcp" => &MODULES.egress,
-        _ => &MODULES.sidecar,
+        "ingress" | "ingress.tcp" => &ingress.path,
+        "egress" | "egress.tcp" => &egress.path,
+        _ => &sidecar.path,
     }
 }
 
+/// True if the harness takes the lean module: nothing is measured when a stream ends.
+pub fn is_lean(root_id: &str, policy: &str) -> bool {
+    let policy = meridian_policy::Policy::from_json(policy);
+    root_id.ends_with(".tcp") || policy.is_ok_and(|policy| !policy.metrics.any())
+}
+
 impl Host {
-    /// Starts a VM; `root_id` says which module. [`Host::configure`] comes next.
+    /// Starts a VM with the module that can do all; `root_id` says which. [`Host::configure`] comes
+    /// next.
     pub fn start(root_id: &str) -> Self {
+        Self::start_module(root_id, false)
+    }
+
+    fn start_module(root_id: &str, is_lean: bool) -> Self {
         let mut config = Config::default();
         // Otherwise a function's first call pays for its translation.
         config
             .consume_fuel(true)
             .compilation_mode(CompilationMode::Eager);
         let engine = Engine::new(&config);
-        let wasm = std::fs::read(module(root_id)).unwrap();
+        let wasm = std::fs::read(module(root_id, is_lean)).unwrap();
         let module = Module::new(&engine, &wasm).unwrap();
         let mut linker = Linker::new(&engine);
         calls::provide(&mut linker);
@@ -104,15 +119,19 @@ impl Host {
         };
         host.call::<_, ()>("_initialize", ());
         host.call::<_, ()>("proxy_on_context_create", (ROOT, 0u32));
-        assert_eq!(host.call::<_, u32>("proxy_on_vm_start", (ROOT, 0u32)), 1);
         host
     }
 
     /// A VM with this policy in force.
     pub fn with_policy(root_id: &str, policy: &str) -> Self {
-        let mut host = Self::start(root_id);
+        let mut host = Self::start_module(root_id, is_lean(root_id, policy));
         assert!(host.configure(policy), "{:?}", host.world().calls);
         host
+    }
+
+    /// A VM with the lean module.
+    pub fn start_lean(root_id: &str) -> Self {
+        Self::start_module(root_id, true)
     }
 
     /// Hands the policy over; true if the module took it.
