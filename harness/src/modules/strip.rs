@@ -189,6 +189,7 @@ fn check_exports(module: &Module, keep: &[&str]) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use walrus::ir::{Instr, Value};
     use walrus::{FunctionBuilder, RawCustomSection, ValType};
 
     /// Exports `memory`, `kept` and `dropped`; each function calls an import of its own.
@@ -256,16 +257,15 @@ mod tests {
             let answers: Vec<i32> = module
                 .funcs
                 .iter_local()
-                .filter_map(
-                    |(_, function)| match function.block(function.entry_block()).instrs[..] {
-                        [(walrus::ir::Instr::Const(walrus::ir::Const { value }), _)] => match value
-                        {
-                            walrus::ir::Value::I32(answer) => Some(answer),
+                .filter_map(|(_, function)| {
+                    match &function.block(function.entry_block()).instrs[..] {
+                        [(Instr::Const(constant), _)] => match constant.value {
+                            Value::I32(answer) => Some(answer),
                             _ => None,
                         },
                         _ => None,
-                    },
-                )
+                    }
+                })
                 .collect();
             // Nobody asks in the first one, so that the answer is not there either.
             assert_eq!(answers, if expected == 1 { vec![1] } else { vec![] });
