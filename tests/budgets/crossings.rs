@@ -73,7 +73,7 @@ fn routed(authority: &str, cluster: &str) -> Answers {
 }
 
 pub const CASES: &[Case] = &[
-    // At the ingress gateway, a policy that needs no more evidence than the four calls.
+    // At the ingress gateway, a policy that needs no more evidence than the budget's four calls.
     Case {
         name: "plain, allowed",
         root_id: "ingress",
@@ -669,7 +669,7 @@ fn requests_and_connections_cost_what_the_table_says() {
     }
 }
 
-/// The budget: authority, source, tag and counter.
+/// The budget: authority, source, tag and counter.
 #[test]
 fn a_policy_that_needs_no_more_evidence_takes_four_host_calls() {
     let mut host = Host::with_policy("ingress", PLAIN);
