@@ -127,23 +127,20 @@ impl<'s> StringList<'s> {
 
     /// The strings in their order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        let (mut source, mut owned) = match &self.0 {
-            // Between two quotes that are not of one string there is a comma.
-            Strings::Source { text, .. } => (Some(text.split('"').skip(1).step_by(2)), None),
-            Strings::Owned { text, ends } => {
-                let mut start = 0;
-                let strings = ends.iter().map(move |&end| {
-                    let string = text.get(start..end).unwrap_or_default();
-                    start = end;
-                    string
-                });
-                (None, Some(strings))
+        let (mut at, mut index) = (0, 0);
+        std::iter::from_fn(move || match &self.0 {
+            Strings::Source { text, .. } => {
+                let start = find_quote(text, at)? + 1;
+                let end = find_quote(text, start)?;
+                at = end + 1;
+                text.get(start..end)
             }
-        };
-        std::iter::from_fn(move || match (&mut source, &mut owned) {
-            (Some(strings), _) => strings.next(),
-            (_, Some(strings)) => strings.next(),
-            (None, None) => None,
+            Strings::Owned { text, ends } => {
+                let start = at;
+                at = *ends.get(index)?;
+                index += 1;
+                text.get(start..at)
+            }
         })
     }
 
@@ -182,6 +179,12 @@ impl<'s> StringList<'s> {
         };
         true
     }
+}
+
+/// Where the next quote is, at `from` or behind it.
+fn find_quote(text: &str, from: usize) -> Option<usize> {
+    let mut bytes = text.as_bytes().get(from..)?.iter();
+    bytes.position(|byte| *byte == b'"').map(|at| from + at)
 }
 
 impl<'de> Deserialize<'de> for Document<'de> {

@@ -19,15 +19,20 @@ use crate::{Host, HostPattern, Pattern, PatternError};
 const END: u32 = u32::MAX;
 /// A name of 253 bytes has at most 127 labels.
 const MAX_LABELS: usize = 127;
+/// The most patterns that a table is planned for. One of 2¹⁴ buckets grows at 14,336, which is more
+/// than chance puts there.
+const PLANNED: usize = 13_600;
+/// How many of the last [`HostMap::grants`] are looked through before another is added.
+const LOOKED_AT: usize = 8;
 
 /// Values under host patterns, found most specific first.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct HostMap {
-    /// The text of the policy, and behind it, in the same space of offsets, keys that are not in it.
-    source: Arc<Vec<u8>>,
-    extra: Vec<u8>,
-    table: HashTable<Slot>,
-    chains: Vec<Chain>,
+    keys: Keys,
+    /// A pattern's hash says which. One table would double to grow, and be half empty at worst.
+    tables: Vec<HashTable<Slot>>,
+    /// Each value with its port once for many patterns, usually: a rule's hosts follow each other.
+    grants: Vec<Grant>,
     links: Vec<Link>,
     /// Bit n is set when a suffix pattern of n labels exists, so that the others cost no probe.
     suffix_labels: u128,
@@ -36,6 +41,32 @@ pub struct HostMap {
     /// The values under `*`.
     any: Option<List>,
     len: usize,
+}
+
+/// Where the keys of slots are.
+#[derive(Debug, Clone, Default)]
+struct Keys {
+    /// The text of the policy, and behind it, in the same space of offsets, keys that are not in it.
+    source: Arc<Vec<u8>>,
+    extra: Vec<u8>,
+    chains: Vec<Chain>,
+}
+
+impl Default for HostMap {
+    // Long, and in many places.
+    #[inline(never)]
+    fn default() -> Self {
+        Self {
+            keys: Keys::default(),
+            tables: Vec::new(),
+            grants: Vec::new(),
+            links: Vec::new(),
+            suffix_labels: 0,
+            prefixes: [Vec::new(), Vec::new()],
+            any: None,
+            len: 0,
+        }
+    }
 }
 
 /// What a key is.
@@ -49,23 +80,39 @@ enum Kind {
     Network,
 }
 
-/// A pattern with one value for any port, or with a chain of values.
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    /// Where its key starts, or for a chain which of [`HostMap::chains`] it is.
-    at: u32,
-    /// How long its key is.
-    length: u8,
-    kind: Kind,
-    chained: bool,
-    /// For a chain, nothing.
+/// A value, and the port that it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Grant {
     value: u16,
+    /// 0 is any port: no pattern can name port 0.
+    port: u16,
 }
 
-/// Several values of one pattern, or one for a single port.
+impl Grant {
+    fn port(self) -> Option<u16> {
+        (self.port != 0).then_some(self.port)
+    }
+}
+
+/// A pattern in a table: with one value, or for a [`Chain`] which of [`Keys::chains`] it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Slot {
+    /// Where its key starts, or which chain it is.
+    at: u32,
+    /// How long its key is. No key has length 0: that is a chain.
+    length: u8,
+    kind: Kind,
+    /// One of [`HostMap::grants`].
+    grant: u16,
+}
+
+const _: () = assert!(size_of::<Slot>() == 8);
+
+/// Several values of one pattern.
 #[derive(Debug, Clone, Copy)]
 struct Chain {
-    start: u32,
+    /// The pattern as it would be with one value.
+    slot: Slot,
     values: List,
 }
 
@@ -79,9 +126,7 @@ struct List {
 /// A value in a [`List`].
 #[derive(Debug, Clone, Copy)]
 struct Link {
-    value: u16,
-    /// 0 is any port: no pattern can name port 0.
-    port: u16,
+    grant: Grant,
     next: u32,
 }
 
@@ -105,22 +150,21 @@ struct Key<'k> {
 impl HostMap {
     /// A map of patterns whose texts may be parts of `source`.
     pub(crate) fn new(source: &Arc<Vec<u8>>) -> Self {
-        Self {
-            source: Arc::clone(source),
-            ..Self::default()
-        }
+        let mut map = Self::default();
+        map.keys.source = Arc::clone(source);
+        map
     }
 
-    /// Makes room for `patterns` more.
+    /// Makes room for the `patterns` that a map is to have.
     pub(crate) fn reserve(&mut self, patterns: usize) {
-        let Self {
-            source,
-            extra,
-            table,
-            chains,
-            ..
-        } = self;
-        table.reserve(patterns, |slot| hash_slot(source, extra, chains, slot));
+        if !self.tables.is_empty() {
+            return;
+        }
+        let tables = patterns.div_ceil(PLANNED).max(1);
+        self.tables.resize_with(tables, HashTable::new);
+        for table in &mut self.tables {
+            table.reserve(patterns / tables, self.keys.hasher());
+        }
     }
 
     /// Adds `value` under the pattern that `text` is; see [`Pattern::parse`].
@@ -133,23 +177,31 @@ impl HostMap {
             None => (Kind::Exact, text),
         };
         let done = if is_canonical_name(name.as_bytes()) {
-            self.insert_name(kind, name.as_bytes(), 0, value)
+            self.insert_name(kind, name.as_bytes(), Grant { value, port: 0 })
         } else {
-            self.insert(&Pattern::parse(text).map_err(InsertError::Pattern)?, value)
+            let pattern = Pattern::parse(text).map_err(InsertError::Pattern)?;
+            self.insert_written(&pattern, name.as_bytes(), value)
         };
-        if done { Ok(()) } else { Err(InsertError::Full) }
+        done.ok_or(InsertError::Full)
     }
 
     /// Adds `value` under a pattern; the same value under the same pattern is kept once.
     /// False when the map is full (4 GiB of names, or 2³² values).
     #[must_use]
     pub fn insert(&mut self, pattern: &Pattern, value: u16) -> bool {
-        let port = pattern.port.unwrap_or(0);
-        match &pattern.host {
+        self.insert_written(pattern, &[], value).is_some()
+    }
+
+    /// The same for a pattern whose name is perhaps what `written` begins with.
+    fn insert_written(&mut self, pattern: &Pattern, written: &[u8], value: u16) -> Option<()> {
+        let grant = Grant {
+            value,
+            port: pattern.port.unwrap_or(0),
+        };
+        let (kind, name) = match &pattern.host {
             HostPattern::Any => {
-                let any = self.any;
-                self.any = self.link(any, port, value).or(any);
-                self.any.is_some()
+                self.any = Some(self.link(self.any, grant)?);
+                return Some(());
             }
             HostPattern::Network(network) => {
                 let family = usize::from(network.addr().is_ipv6());
@@ -161,132 +213,124 @@ impl HostMap {
                 }
                 let (key, length) = network_key(*network);
                 let bytes = key.get(..length).unwrap_or_default();
-                self.insert_key(
-                    &Key {
-                        kind: Kind::Network,
-                        bytes,
-                        start: None,
-                    },
-                    port,
-                    value,
-                )
+                let key = Key {
+                    kind: Kind::Network,
+                    bytes,
+                    start: None,
+                };
+                return self.insert_key(&key, grant);
             }
-            HostPattern::Exact(name) => {
-                self.insert_name(Kind::Exact, name.as_str().as_bytes(), port, value)
-            }
-            HostPattern::Suffix(name) => {
-                self.insert_name(Kind::Suffix, name.as_str().as_bytes(), port, value)
-            }
-        }
+            HostPattern::Exact(name) => (Kind::Exact, name),
+            HostPattern::Suffix(name) => (Kind::Suffix, name),
+        };
+        let name = name.as_str().as_bytes();
+        let written = written.get(..name.len()).filter(|part| *part == name);
+        self.insert_name(kind, written.unwrap_or(name), grant)
     }
 
-    fn insert_name(&mut self, kind: Kind, name: &[u8], port: u16, value: u16) -> bool {
+    fn insert_name(&mut self, kind: Kind, name: &[u8], grant: Grant) -> Option<()> {
         if kind == Kind::Suffix {
             let labels = 1 + name.iter().filter(|byte| **byte == b'.').count();
             self.suffix_labels |= 1 << labels.min(MAX_LABELS);
         }
         let start = (name.as_ptr() as usize)
-            .checked_sub(self.source.as_ptr() as usize)
-            .filter(|start| start + name.len() <= self.source.len());
+            .checked_sub(self.keys.source.as_ptr() as usize)
+            .filter(|start| start + name.len() <= self.keys.source.len());
         let start = start.and_then(|start| u32::try_from(start).ok());
-        self.insert_key(
-            &Key {
-                kind,
-                bytes: name,
-                start,
-            },
-            port,
-            value,
-        )
+        let key = Key {
+            kind,
+            bytes: name,
+            start,
+        };
+        self.insert_key(&key, grant)
     }
 
-    fn insert_key(&mut self, key: &Key<'_>, port: u16, value: u16) -> bool {
+    /// Adds a value under a key; `None` when the map is full.
+    fn insert_key(&mut self, key: &Key<'_>, grant: Grant) -> Option<()> {
         let hash = hash_key(key.kind, key.bytes);
-        let Some(slot) = self.probe(key.kind, hash, key.bytes) else {
-            return self.insert_new(key, hash, port, value).is_some();
+        let Some(mut slot) = self.probe(key.kind, hash, key.bytes) else {
+            return self.insert_new(key, hash, grant);
         };
-        if !slot.chained && (slot.value, 0) == (value, port) {
-            return true;
+        if slot.length != 0 {
+            let only = *self.grants.get(usize::from(slot.grant))?;
+            if only == grant {
+                return Some(());
+            }
+            // The value moves from the slot into a chain, where it is counted again.
+            self.len -= 1;
+            let chain = self.chain(slot, only)?;
+            let tables = self.tables.len();
+            let table = self.tables.get_mut(share(hash, tables))?;
+            *table.find_mut(hash, self.keys.is(key.kind, key.bytes))? = chain;
+            slot = chain;
         }
-        if slot.chained {
-            let values = self.chains.get(slot.at as usize).map(|chain| chain.values);
-            let values = self.link(values, port, value);
-            let chain = self.chains.get_mut(slot.at as usize);
-            return chain
-                .zip(values)
-                .map(|(chain, values)| chain.values = values)
-                .is_some();
-        }
-        // The value moves from the slot into a chain, where it is counted again.
-        self.len -= 1;
-        let values = self.link(None, 0, slot.value);
-        let Some(values) = values.and_then(|values| self.link(Some(values), port, value)) else {
-            return false;
-        };
-        let start = slot.at;
-        let Ok(at) = u32::try_from(self.chains.len()) else {
-            return false;
-        };
-        self.chains.push(Chain { start, values });
-        let found = self.table.find_mut(hash, |other| {
-            other.at == slot.at && !other.chained && other.kind == slot.kind
-        });
-        if let Some(found) = found {
-            *found = Slot {
-                at,
-                chained: true,
-                ..slot
-            };
-        }
-        true
+        let at = slot.at as usize;
+        let values = self.keys.chains.get(at)?.values;
+        let values = self.link(Some(values), grant)?;
+        self.keys.chains.get_mut(at)?.values = values;
+        Some(())
     }
 
-    fn insert_new(&mut self, key: &Key<'_>, hash: u64, port: u16, value: u16) -> Option<()> {
+    /// A chain of one value instead of a slot.
+    fn chain(&mut self, slot: Slot, grant: Grant) -> Option<Slot> {
+        let values = self.link(None, grant)?;
+        let at = u32::try_from(self.keys.chains.len()).ok()?;
+        self.keys.chains.push(Chain { slot, values });
+        Some(Slot {
+            at,
+            length: 0,
+            ..slot
+        })
+    }
+
+    fn insert_new(&mut self, key: &Key<'_>, hash: u64, grant: Grant) -> Option<()> {
         let length = u8::try_from(key.bytes.len()).ok()?;
         let start = match key.start {
             Some(start) => start,
             None => {
-                let start = u32::try_from(self.source.len() + self.extra.len()).ok()?;
-                self.extra.extend_from_slice(key.bytes);
+                let start = u32::try_from(self.keys.source.len() + self.keys.extra.len()).ok()?;
+                self.keys.extra.extend_from_slice(key.bytes);
                 start
             }
         };
+        let index = self.grant(grant);
         let mut slot = Slot {
             at: start,
             length,
             kind: key.kind,
-            chained: false,
-            value,
+            grant: index.unwrap_or(0),
         };
-        if port == 0 {
+        if index.is_some() {
             self.len += 1;
         } else {
-            let values = self.link(None, port, value)?;
-            slot.at = u32::try_from(self.chains.len()).ok()?;
-            slot.chained = true;
-            self.chains.push(Chain { start, values });
+            slot = self.chain(slot, grant)?;
         }
-        let Self {
-            source,
-            extra,
-            table,
-            chains,
-            ..
-        } = self;
-        table.insert_unique(hash, slot, |slot| hash_slot(source, extra, chains, slot));
+        self.reserve(0);
+        let tables = self.tables.len();
+        let table = self.tables.get_mut(share(hash, tables))?;
+        table.insert_unique(hash, slot, self.keys.hasher());
         Some(())
     }
 
+    /// Which of the grants it is; `None` when there are too many.
+    fn grant(&mut self, grant: Grant) -> Option<u16> {
+        let count = self.grants.len();
+        let looked_at = count.saturating_sub(LOOKED_AT);
+        let mut last = self.grants.iter().enumerate().skip(looked_at);
+        let found = last.find(|(_, other)| **other == grant);
+        let index = u16::try_from(found.map_or(count, |(index, _)| index)).ok()?;
+        if found.is_none() {
+            self.grants.push(grant);
+        }
+        Some(index)
+    }
+
     /// Puts a value into a list, in the order of the values; `None` when there are too many.
-    fn link(&mut self, list: Option<List>, port: u16, value: u16) -> Option<List> {
+    fn link(&mut self, list: Option<List>, grant: Grant) -> Option<List> {
         let index = u32::try_from(self.links.len())
             .ok()
             .filter(|index| *index != END)?;
-        let link = Link {
-            value,
-            port,
-            next: END,
-        };
+        let link = Link { grant, next: END };
         let Some(list) = list else {
             self.links.push(link);
             self.len += 1;
@@ -297,16 +341,16 @@ impl HostMap {
         };
         // Rules come in the order of the document, so most values go to the end.
         let last = *self.links.get(list.last as usize)?;
-        let (mut before, mut at) = if (last.value, last.port) < (value, port) {
+        let (mut before, mut at) = if last.grant < grant {
             (Some(list.last), END)
         } else {
             (None, list.first)
         };
         while let Some(other) = self.links.get(at as usize) {
-            if (other.value, other.port) == (value, port) {
+            if other.grant == grant {
                 return Some(list);
             }
-            if (other.value, other.port) > (value, port) {
+            if other.grant > grant {
                 break;
             }
             before = Some(at);
@@ -326,12 +370,8 @@ impl HostMap {
     }
 
     fn probe(&self, kind: Kind, hash: u64, key: &[u8]) -> Option<Slot> {
-        let is_key = |slot: &Slot| {
-            usize::from(slot.length) == key.len()
-                && slot.kind == kind
-                && slot_key(&self.source, &self.extra, &self.chains, slot) == key
-        };
-        self.table.find(hash, is_key).copied()
+        let table = self.tables.get(share(hash, self.tables.len()))?;
+        table.find(hash, self.keys.is(kind, key)).copied()
     }
 
     /// Calls `each` with the value and the port of every pattern that matches `host`: the most
@@ -379,13 +419,16 @@ impl HostMap {
         slot: Option<Slot>,
         each: &mut impl FnMut(u16, Option<u16>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        match slot {
+        let Some(slot) = slot else {
+            return ControlFlow::Continue(());
+        };
+        if slot.length == 0 {
+            let chain = self.keys.chains.get(slot.at as usize);
+            return self.visit_list(chain.map(|chain| chain.values), each);
+        }
+        match self.grants.get(usize::from(slot.grant)) {
+            Some(grant) => each(grant.value, grant.port()),
             None => ControlFlow::Continue(()),
-            Some(slot) if slot.chained => {
-                let chain = self.chains.get(slot.at as usize);
-                self.visit_list(chain.map(|chain| chain.values), each)
-            }
-            Some(slot) => each(slot.value, None),
         }
     }
 
@@ -396,7 +439,7 @@ impl HostMap {
     ) -> ControlFlow<()> {
         let mut at = list.map_or(END, |list| list.first);
         while let Some(link) = self.links.get(at as usize) {
-            each(link.value, (link.port != 0).then_some(link.port))?;
+            each(link.grant.value, link.grant.port())?;
             at = link.next;
         }
         ControlFlow::Continue(())
@@ -459,23 +502,50 @@ impl HostMap {
     }
 }
 
-fn slot_key<'k>(source: &'k [u8], extra: &'k [u8], chains: &[Chain], slot: &Slot) -> &'k [u8] {
-    let start = if slot.chained {
-        chains.get(slot.at as usize).map_or(0, |chain| chain.start)
-    } else {
-        slot.at
-    };
-    let start = start as usize;
-    let (text, start) = match start.checked_sub(source.len()) {
-        Some(start) => (extra, start),
-        None => (source, start),
-    };
-    text.get(start..start + usize::from(slot.length))
-        .unwrap_or_default()
+/// Which of a map's tables a key is in, by bits that no table looks at.
+fn share(hash: u64, tables: usize) -> usize {
+    (usize::from((hash >> 32) as u16) * tables) >> 16
 }
 
-fn hash_slot(source: &[u8], extra: &[u8], chains: &[Chain], slot: &Slot) -> u64 {
-    hash_key(slot.kind, slot_key(source, extra, chains, slot))
+impl Keys {
+    /// A slot that says where its key is.
+    fn unchained(&self, slot: Slot) -> Slot {
+        let chain = match slot.length {
+            0 => self.chains.get(slot.at as usize),
+            _ => None,
+        };
+        chain.map_or(slot, |chain| chain.slot)
+    }
+
+    fn key(&self, slot: Slot) -> &[u8] {
+        let start = slot.at as usize;
+        let (text, start) = match start.checked_sub(self.source.len()) {
+            Some(start) => (&self.extra, start),
+            None => (&*self.source, start),
+        };
+        text.get(start..start + usize::from(slot.length))
+            .unwrap_or_default()
+    }
+
+    /// Finds the slot of a key.
+    fn is(&self, kind: Kind, key: &[u8]) -> impl Fn(&Slot) -> bool {
+        move |slot| {
+            let slot = self.unchained(*slot);
+            usize::from(slot.length) == key.len() && slot.kind == kind && self.key(slot) == key
+        }
+    }
+
+    /// Hashes the keys of slots. One function, because a module has a table's growth once for each
+    /// hasher.
+    fn hasher(&self) -> impl Fn(&Slot) -> u64 {
+        |slot| self.hash(*slot)
+    }
+
+    #[inline(never)]
+    fn hash(&self, slot: Slot) -> u64 {
+        let slot = self.unchained(slot);
+        hash_key(slot.kind, self.key(slot))
+    }
 }
 
 /// The key of a network, its prefix length and its octets, and how long the key is.
@@ -585,20 +655,69 @@ mod tests {
 
     #[test]
     fn keys_in_the_source_and_apart_are_one() {
-        let source =
-            Arc::new(br#"["shop.example.com", "Shop.example.com.", "*.example.com"]"#.to_vec());
+        let source = Arc::new(
+            br#"["shop.example.com", "Shop.example.com.", "*.example.com", "*.a.com.:80"]"#
+                .to_vec(),
+        );
         let text = std::str::from_utf8(&source).unwrap();
         let mut map = HostMap::new(&source);
-        map.reserve(3);
+        map.reserve(4);
         for (value, pattern) in text.split('"').skip(1).step_by(2).enumerate() {
             map.insert_text(pattern, u16::try_from(value).unwrap())
                 .unwrap();
         }
         assert_eq!(visited(&map, "shop.example.com"), [0, 1, 2]);
         // Only what is not canonical in the source is held apart.
-        assert!(map.extra.is_empty());
+        assert!(map.keys.extra.is_empty());
         map.insert_text("A.B", 7).unwrap();
-        assert_eq!(map.extra, b"a.b");
+        assert_eq!(map.keys.extra, b"a.b");
         assert_eq!(visited(&map, "a.b"), [7]);
+    }
+
+    #[test]
+    fn as_many_tables_as_the_patterns_need() {
+        let mut map = HostMap::default();
+        map.reserve(3 * PLANNED);
+        let capacities =
+            |map: &HostMap| -> Vec<usize> { map.tables.iter().map(HashTable::capacity).collect() };
+        let planned = capacities(&map);
+        assert_eq!(planned.len(), 3);
+        for number in 0..3 * PLANNED {
+            let host = format!("{number}.example.com");
+            map.insert_text(&host, (number % 7) as u16).unwrap();
+        }
+        // None of them grew.
+        assert_eq!(capacities(&map), planned);
+        assert_eq!(map.len(), 3 * PLANNED);
+        assert_eq!(map.grants.len(), 7);
+        for number in 0..3 * PLANNED {
+            let host = format!("{number}.example.com");
+            assert_eq!(visited(&map, &host), [(number % 7) as u16], "{host}");
+        }
+        assert!(visited(&map, "x.example.com").is_empty());
+    }
+
+    #[test]
+    fn more_values_and_ports_than_can_be_numbered() {
+        let mut map = HostMap::default();
+        let hosts = 70_000;
+        let expected = |number: usize| ((number % 1000) as u16, 1 + (number / 1000) as u16);
+        for number in 0..hosts {
+            let (value, port) = expected(number);
+            map.insert_text(&format!("{number}.example.com:{port}"), value)
+                .unwrap();
+        }
+        assert_eq!((map.grants.len(), map.len()), (1 << 16, hosts));
+        for number in 0..hosts {
+            let host = format!("{number}.example.com");
+            let (value, port) = expected(number);
+            let mut found = Vec::new();
+            let host = Authority::parse(host.as_bytes()).unwrap().host;
+            map.visit(&host, |value, port| {
+                found.push((value, port));
+                ControlFlow::Continue(())
+            });
+            assert_eq!(found, [(value, Some(port))]);
+        }
     }
 }
