@@ -472,14 +472,14 @@ impl<'e, E: Evidence> Facts<'e, E> {
     /// denies is not; likewise where the port is not known.
     fn is_excluded(&mut self, rule: &Rule, authority: &Authority) -> bool {
         self.missed_port = false;
-        let by_port = rule
-            .not_hosts
-            .contains(&authority.host, &mut || self.port(authority));
-        let by_other = if rule.not_hosts.is_empty() || !self.is_claimed_port(authority) {
-            by_port
+        let Some(not_hosts) = &rule.not_hosts else {
+            return false;
+        };
+        let by_port = not_hosts.contains(&authority.host, &mut || self.port(authority));
+        let by_other = if self.is_claimed_port(authority) {
+            not_hosts.contains(&authority.host, &mut || self.unwritten_port())
         } else {
-            rule.not_hosts
-                .contains(&authority.host, &mut || self.unwritten_port())
+            by_port
         };
         match rule.action {
             Action::Allow => by_port || by_other || self.missed_port,

@@ -37,9 +37,9 @@ pub struct Rule {
     /// The ports it is limited to; empty for all.
     pub ports: Vec<u16>,
     /// Who must be calling.
-    pub from: Option<From>,
-    /// Hosts that it leaves out.
-    pub not_hosts: HostMap,
+    pub from: Option<Box<From>>,
+    /// Hosts that it leaves out. Boxed like [`Rule::from`], because most rules have neither.
+    pub not_hosts: Option<Box<HostMap>>,
     /// The directions it is limited to; empty for all.
     pub directions: Vec<Direction>,
     /// True if it is only counted, never carried out.
@@ -87,6 +87,9 @@ impl Section {
             // At once: a table that grows needs its old self beside it, and a module never gives
             // memory back.
             section.hosts.reserve(count_hosts(node.document));
+            if let Document::List(rules) = node.document {
+                section.rules.reserve_exact(rules.len().min(MAX_RULES));
+            }
             let mut count = 0;
             let mut names = Names::default();
             node.each(errors, |errors, node| {
@@ -163,10 +166,10 @@ impl Section {
         }
         let from = fields
             .condition(errors, "from")
-            .map(|node| From::read(errors, node));
+            .map(|node| Box::new(From::read(errors, node)));
         let not_hosts = fields
             .condition(errors, "notHosts")
-            .map_or_else(HostMap::default, |node| read_hosts(errors, node));
+            .map(|node| Box::new(read_hosts(errors, node)));
         let dry_run = fields
             .get("dryRun")
             .map_or(Some(false), |node| node.boolean(errors));
