@@ -289,12 +289,10 @@ fn rustflags(root: &Path) -> OsString {
     .into_iter()
     .filter_map(|(from, to)| Some((from?, to)))
     .chain(registries.map(|folder| (folder, "/crates")));
-    let mut flags = OsString::new();
+    // sha2 as a loop: unrolled, it is several kilobytes of a module.
+    let mut flags = OsString::from("--cfg\x1fsha2_backend_soft=\"compact\"");
     for (from, to) in maps {
-        if !flags.is_empty() {
-            flags.push("\x1f");
-        }
-        flags.push("--remap-path-prefix=");
+        flags.push("\x1f--remap-path-prefix=");
         flags.push(from);
         flags.push("=");
         flags.push(to);
