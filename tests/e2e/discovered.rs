@@ -31,6 +31,19 @@ impl Gateway {
     /// Starts one with a policy in YAML. What the filter lets through is answered with 200 and with
     /// its tag as the body.
     pub(crate) async fn start(name: &str, policy: &str, workers: u32) -> anyhow::Result<Self> {
+        let options = Options {
+            concurrency: workers,
+            ..Options::default()
+        };
+        Self::start_with(name, policy, &options).await
+    }
+
+    /// Starts one as [`Self::start`] does, with more to say about the Envoy.
+    pub(crate) async fn start_with(
+        name: &str,
+        policy: &str,
+        options: &Options,
+    ) -> anyhow::Result<Self> {
         let binary = tokio::task::spawn_blocking(|| {
             modules::build()?;
             meridian::envoy::obtain(None)
@@ -42,11 +55,7 @@ impl Gateway {
         let file = run.path().join("discovered.json");
         let filter = filters.http_filter(Vantage::Ingress)["typed_config"].clone();
         publish(&file, 0, filter)?;
-        let options = Options {
-            concurrency: workers,
-            ..Options::default()
-        };
-        let envoy = Envoy::start(&binary, &run, name, &bootstrap(&file), &options).await?;
+        let envoy = Envoy::start(&binary, &run, name, &bootstrap(&file), options).await?;
         let address = envoy.listener_address("http").await?;
         let gateway = Self {
             envoy,

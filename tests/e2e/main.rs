@@ -10,6 +10,7 @@ mod connections;
 mod discovered;
 mod echo;
 mod endings;
+mod expiry;
 mod gateway;
 mod modules;
 mod policy_update;

@@ -17,7 +17,8 @@ use crate::http::Stream;
 /// Errors of a policy that go to the log; the rest is counted, for `meridian check` to list.
 const LOGGED_ERRORS: usize = 20;
 
-/// How often the day is read.
+/// How often the day is read: a rule ends at most so long after its last day. A tick costs a host call
+/// a worker, and a clock that is set (by NTP, or by hand) is noticed, which no timer to midnight would do.
 const TICK_MILLISECONDS: u32 = 60_000;
 
 /// The filters of a plugin, one for each vantage point that it serves.

@@ -104,6 +104,7 @@ async fn start(
     let options = Options {
         concurrency: workers,
         log_level: LogLevel::Warning,
+        ..Options::default()
     };
     let name = format!("{filter}-with-{workers}");
     let envoy = Envoy::start(

@@ -1,5 +1,6 @@
 //! One running Envoy, and `envoy --mode validate`.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -58,6 +59,8 @@ pub struct Options {
     pub concurrency: u32,
     /// Info by default.
     pub log_level: LogLevel,
+    /// Environment variables, by name, beside those of this process; none by default.
+    pub environment: Vec<(String, OsString)>,
 }
 
 impl Default for Options {
@@ -65,6 +68,7 @@ impl Default for Options {
         Self {
             concurrency: 1,
             log_level: LogLevel::default(),
+            environment: Vec::new(),
         }
     }
 }
@@ -116,7 +120,13 @@ impl Envoy {
             .arg(&admin_path)
             .arg("--disable-hot-restart")
             .args(["--concurrency", &options.concurrency.to_string()])
-            .args(["--log-level", options.log_level.as_str()]);
+            .args(["--log-level", options.log_level.as_str()])
+            .envs(
+                options
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            );
         let mut process = ChildProcess::spawn(command, &folder.join(format!("{name}.log")))?;
         let admin = await_live(&mut process, &admin_path).await.map_err(|why| {
             let lines = quote_log(process.log_path());
