@@ -8,15 +8,16 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::policy_file::{PolicyErrors, PolicyFile};
 use crate::{
-    bench, build, check, demo, envoy, expectations, explain, learn, modules, paths, render, report,
-    schema, top, up,
+    bench, build, check, demo, envoy, expectations, explain, learn, modules, output, paths, render,
+    report, schema, top, up,
 };
 
 /// WebAssembly policy filters for Envoy: tag requests north-south or east-west, enforce which
 /// hosts may be reached, count.
 ///
 /// Results go to stdout, progress to stderr. Exits 0 when all is fine, 1 with a finding, 2 when a
-/// command cannot be carried out as it was given.
+/// command cannot be carried out as it was given. A reader that goes early, as in `| head`, ends it
+/// quietly: by SIGPIPE, or 141.
 #[derive(Debug, Parser)]
 #[command(name = "meridian", version)]
 pub struct Cli {
@@ -100,6 +101,7 @@ pub fn main() -> ExitCode {
                 eprintln!("the policy is refused:\n{errors}");
                 ExitCode::FAILURE
             }
+            None if error.is::<output::Closed>() => ExitCode::from(output::EXIT_CODE),
             None => {
                 eprintln!("error: {error:#}");
                 ExitCode::from(2)
@@ -110,7 +112,11 @@ pub fn main() -> ExitCode {
 
 impl Cli {
     fn run(self) -> anyhow::Result<ExitCode> {
-        match self.verb.unwrap_or_else(|| Verb::Demo(DemoArgs::default())) {
+        let verb = self.verb.unwrap_or_else(|| Verb::Demo(DemoArgs::default()));
+        if !verb.holds_sockets() {
+            output::end_with_the_reader();
+        }
+        match verb {
             Verb::Build(args) => build::run(args.json).map(|()| ExitCode::SUCCESS),
             Verb::Check(options) => check::run(&options),
             Verb::Explain(options) => explain::run(&options),
@@ -144,6 +150,22 @@ impl Cli {
                     json: args.topology.json,
                 }))
             }
+        }
+    }
+}
+
+impl Verb {
+    fn holds_sockets(&self) -> bool {
+        match self {
+            Self::Demo(_) | Self::Up(_) | Self::Top(_) | Self::Bench(_) => true,
+            Self::Build(_)
+            | Self::Check(_)
+            | Self::Explain(_)
+            | Self::Learn(_)
+            | Self::Test(_)
+            | Self::Schema(_)
+            | Self::Report(_)
+            | Self::Render(_) => false,
         }
     }
 }

@@ -15,6 +15,7 @@ use meridian_metrics::{CONNECTIONS, REQUESTS};
 use meridian_policy::{Action, ComponentType, Policy, Request, TagWrite, Vantage, Verdict};
 use serde_json::json;
 
+use crate::output;
 use crate::policy_file::PolicyFile;
 use crate::prometheus::Samples;
 use crate::report;
@@ -82,7 +83,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
             )
         })?;
         if !options.json {
-            print!("{}", show::outcome(index + 1, policy, &outcome));
+            output::print(&show::outcome(index + 1, policy, &outcome))?;
         }
         outcomes.push(outcome);
     }
@@ -98,9 +99,9 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         .filter(|outcome| !outcome.differences.is_empty())
         .count();
     if !options.json {
-        print!("{}", show::metrics(&scraped));
+        output::print(&show::metrics(&scraped))?;
         if topology.nginx.is_none() {
-            println!("nginx is not installed: the requests through it were left out");
+            output::print("nginx is not installed: the requests through it were left out\n")?;
         }
     }
     let run = topology.run_folder().to_owned();
@@ -109,18 +110,17 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let page = run.join("report.html");
     report::write(&[run], &page, "The sample traffic")?;
     if options.json {
-        println!(
-            "{}",
-            json!({
-                "ok": failed == 0,
-                "run": page.parent(),
-                "report": page,
-                "requests": outcomes.iter().map(|outcome| show::outcome_json(policy, outcome)).collect::<Vec<_>>(),
-                "metrics": show::metrics_json(&scraped),
-            })
-        );
+        let shown = json!({
+            "ok": failed == 0,
+            "run": page.parent(),
+            "report": page,
+            "requests": outcomes.iter().map(|outcome| show::outcome_json(policy, outcome)).collect::<Vec<_>>(),
+            "metrics": show::metrics_json(&scraped),
+        });
+        output::print(&format!("{shown}\n"))?;
     } else {
-        println!("{}", show::summary(outcomes.len(), failed, &page));
+        let summary = show::summary(outcomes.len(), failed, &page);
+        output::print(&format!("{summary}\n"))?;
     }
     Ok(if failed == 0 {
         ExitCode::SUCCESS

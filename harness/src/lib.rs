@@ -18,6 +18,7 @@ pub mod expectations;
 pub mod explain;
 pub mod learn;
 pub mod modules;
+mod output;
 pub mod paths;
 pub mod policy_file;
 pub mod process;

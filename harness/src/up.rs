@@ -7,6 +7,7 @@ use anyhow::Context;
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::output;
 use crate::topology::{Options as TopologyOptions, Topology};
 
 /// What the verb is run with.
@@ -46,9 +47,9 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     };
     let description = topology.describe();
     if options.json {
-        println!("{}", serde_json::to_string(&description)?);
+        output::print(&format!("{}\n", serde_json::to_string(&description)?))?;
     } else {
-        println!("{description}");
+        output::print(&format!("{description}\n"))?;
     }
     eprintln!("until Ctrl-C");
     let signal = end.next().await;

@@ -30,7 +30,7 @@ use clap::Args;
 
 use crate::envoy::{self, Envoy, RunFolder};
 use crate::modules::Yardstick;
-use crate::{modules, paths};
+use crate::{modules, output, paths};
 use cells::Cell;
 use cpu::Cpus;
 use goals::Noise;
@@ -154,9 +154,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         eprintln!("Bench: the chart is {}", path.display());
     }
     if options.json {
-        println!("{:#}", report.to_json());
+        output::print(&format!("{:#}\n", report.to_json()))?;
     } else {
-        print!("{}", report.to_markdown());
+        output::print(&report.to_markdown())?;
     }
     Ok(if report.all_met() {
         ExitCode::SUCCESS

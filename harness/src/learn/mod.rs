@@ -4,7 +4,6 @@
 //! log can make it propose a host, so that everything that looks odd is listed apart and never
 //! proposed, and nothing of a log is printed as it is.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,6 +13,7 @@ use jiff::{SpanRelativeTo, Timestamp, civil};
 use meridian_policy::Vantage;
 
 use crate::access_log::{self, Log};
+use crate::output;
 use crate::policy_file::PolicyFile;
 use callers::Callers;
 use group::{Grouping, Rule};
@@ -158,11 +158,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             _ => fragment::fragment(&learned),
         }
     };
-    // Not `print!`, which panics when the reader has gone.
-    let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes());
-    let written = written.and_then(|()| stdout.flush());
-    written.context("cannot write to standard output")?;
+    output::print(&text)?;
     Ok(match learned.proposed() {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 pub use snapshot::{Counted, Latency, ProxyState, Responses, Snapshot, Traffic};
 pub use target::Target;
 
+use crate::output;
 use crate::prometheus::Samples;
 use crate::visible::visible;
 use counts::Proxy;
@@ -100,9 +101,9 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         {
             into.extend(from);
         }
-        println!("{value}");
+        output::print(&format!("{value}\n"))?;
     } else {
-        print!("{}", tables::plain(&snapshot, options.rows));
+        output::print(&tables::plain(&snapshot, options.rows))?;
     }
     Ok(ExitCode::SUCCESS)
 }
