@@ -32,3 +32,4 @@ pub mod topology;
 pub mod up;
 pub mod visible;
 pub mod warnings;
+mod yaml;

@@ -7,6 +7,8 @@ use anyhow::Context;
 use meridian_policy::{ConfigError, Document, Policy, StringList};
 use serde_json::Value;
 
+use crate::yaml::{self, TooLarge};
+
 /// The policy that the examples are rendered from and that runs where none is named.
 pub const SAMPLE: &str = include_str!("../../examples/policy.yaml");
 
@@ -112,6 +114,11 @@ fn read(bytes: &[u8]) -> Result<Document<'_>, ConfigError> {
     if text.trim().is_empty() || json.message.contains("recursion limit") {
         return Err(json);
     }
+    yaml::bound(text).map_err(|large| ConfigError {
+        message: large.to_string(),
+        hint: TooLarge::HINT.to_owned(),
+        path: large.path,
+    })?;
     yaml_serde::from_str(text).map_err(|invalid| {
         error(
             format!("is not YAML: {invalid}"),

@@ -8,6 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny};
 use serde_json::{Value, json};
 
 use crate::asked::{Asked, Misplaced};
+use crate::yaml::{self, TooLarge};
 
 /// One request or connection and what must become of it.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -134,6 +135,10 @@ impl Expect {
 /// One for every case that is wrong, with its place in the document; one when the document is not
 /// a list.
 pub fn read(text: &str) -> Result<Vec<Case>, Vec<String>> {
+    yaml::bound(text).map_err(|large| {
+        let hint = TooLarge::HINT;
+        vec![format!("{}: {large}; {hint}", large.path)]
+    })?;
     let written: Vec<yaml_serde::Value> = yaml_serde::from_str(text).map_err(|error| {
         vec![format!(
             "is not a list of expectations: {error}; write `- name: …`, `request: …`, `expect: …` for each"
