@@ -73,6 +73,73 @@ fn the_mesh_is_looked_at_first() {
 }
 
 #[test]
+fn a_mesh_that_holds_every_host_has_no_outside() {
+    for host in ["*", "0.0.0.0/0", "*:443"] {
+        let found = warnings_of(&MESH.replace(
+            "mesh: {",
+            &format!("mesh: {{hosts: [a.internal, '{host}'], "),
+        ));
+        let message = format!("\"{host}\" holds every host, so none is outside");
+        assert_one(&found, "mesh.hosts[1]", &message);
+    }
+    let found = warnings_of(&MESH.replace("mesh: {", "mesh: {hosts: ['*.com', 10.0.0.0/8], "));
+    assert_eq!(found, []);
+}
+
+#[test]
+fn a_wildcard_that_no_identity_has() {
+    let rule = |pattern: &str| {
+        let from = format!("from: {{principals: ['{pattern}']}}");
+        of_rules(
+            "ingress",
+            &[&format!(
+                "name: a, action: deny, hosts: [a.example.com], {from}"
+            )],
+        )
+    };
+    for pattern in [
+        "cluster.local/namespace/*",
+        "cluster.local/ns/shop/cart*",
+        "cluster.local/ns/shop/sa/cart/*",
+        "/*",
+        "a//*",
+        "*/ns/cart",
+        "*/sa/a/b",
+        "*/shop/cart",
+        "*/",
+    ] {
+        assert_one(
+            &rule(pattern),
+            "hosts.ingress.rules[0].from.principals",
+            "holds no identity, which is TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT, so rule \"a\" can never match",
+        );
+    }
+    for pattern in [
+        "*",
+        "c*",
+        "cluster.local/*",
+        "cluster.local/n*",
+        "cluster.local/ns*",
+        "cluster.local/ns/*",
+        "cluster.local/ns/shop*",
+        "cluster.local/ns/shop/s*",
+        "cluster.local/ns/shop/sa/*",
+        "cluster.local/ns/shop/sa/c*",
+        "*t",
+        "*/cart",
+        "*a/cart",
+        "*/sa/cart",
+        "*p/sa/cart",
+        "*/shop/sa/cart",
+        "*ns/shop/sa/cart",
+        "*/ns/shop/sa/cart",
+        "*l/ns/shop/sa/cart",
+    ] {
+        assert_eq!(rule(pattern), [], "{pattern}");
+    }
+}
+
+#[test]
 fn a_host_that_another_rule_always_decides() {
     let found = of_rules(
         "ingress",

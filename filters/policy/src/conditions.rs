@@ -8,7 +8,7 @@
 use ipnet::IpNet;
 
 use crate::decision::Facts;
-use crate::mesh::{is_of_label, read_networks};
+use crate::mesh::{is_of_label, is_of_principal, read_networks};
 use crate::pattern::contains;
 use crate::reader::{Errors, Node};
 use crate::{Action, Evidence, Principal, PrincipalPattern};
@@ -56,14 +56,14 @@ impl From {
         let Some(fields) = node.fields(errors, crate::fields::FROM) else {
             return Self::default();
         };
-        let mut patterns = |field, is_pattern| {
+        let mut patterns = |field, of_principals| {
             let node = fields.condition(errors, field)?;
-            Some(read_patterns(errors, node, is_pattern))
+            Some(read_patterns(errors, node, of_principals))
         };
-        let principals = patterns("principals", is_principal);
-        let not_principals = patterns("notPrincipals", is_principal);
-        let namespaces = patterns("namespaces", is_namespace);
-        let not_namespaces = patterns("notNamespaces", is_namespace);
+        let principals = patterns("principals", true);
+        let not_principals = patterns("notPrincipals", true);
+        let namespaces = patterns("namespaces", false);
+        let not_namespaces = patterns("notNamespaces", false);
         let mut networks = |field| {
             let node = fields.condition(errors, field)?;
             Some(read_networks(errors, node))
@@ -159,37 +159,30 @@ impl From {
     }
 }
 
-/// Reads patterns; what stands in one without a `*` must pass `is_whole`, or it could never match.
+/// Reads patterns of principals or namespaces that can match: a byte that stands in no name never does,
+/// and without a `*` a principal must be whole.
 fn read_patterns(
     errors: &mut Errors,
     node: Node<'_>,
-    is_whole: fn(&str) -> bool,
+    of_principals: bool,
 ) -> Vec<PrincipalPattern> {
+    let is_known = |byte| match of_principals {
+        true => is_of_principal(byte),
+        false => is_of_label(byte),
+    };
     let mut patterns = Vec::new();
     node.each_string(errors, |errors, path, text| {
-        let pattern = PrincipalPattern::parse(text);
-        let is_whole = match &pattern {
-            Some(PrincipalPattern::Exact(text)) => is_whole(text),
-            Some(_) => true,
-            None => false,
-        };
-        match pattern {
-            Some(pattern) if is_whole && !text.starts_with("spiffe://") => patterns.push(pattern),
+        let can_match = text.bytes().all(|byte| byte == b'*' || is_known(byte))
+            && (!of_principals || text.contains('*') || Principal::parse(text).is_some());
+        match PrincipalPattern::parse(text) {
+            Some(pattern) if can_match => patterns.push(pattern),
             _ => errors.add_quoted(
                 path,
                 text,
                 "can never match",
-                "write cluster.local/ns/NAMESPACE/sa/ACCOUNT or NAMESPACE, whole or with one `*` at an end",
+                "write cluster.local/ns/NAMESPACE/sa/ACCOUNT or NAMESPACE, in lower case, whole or with one `*` at an end",
             ),
         }
     });
     patterns
-}
-
-fn is_principal(text: &str) -> bool {
-    Principal::parse(text).is_some()
-}
-
-fn is_namespace(text: &str) -> bool {
-    text.bytes().all(is_of_label)
 }

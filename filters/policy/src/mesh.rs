@@ -76,12 +76,12 @@ impl Mesh {
         if let Some(node) = fields.get("trustDomains") {
             mesh.trust_domains.clear();
             node.each_string(errors, |errors, path, text| {
-                if text.is_empty() || text.contains(['/', '*', ' ']) {
+                if text.is_empty() || text.contains('/') || !text.bytes().all(is_of_principal) {
                     errors.add_quoted(
                         path,
                         text,
                         "is not a trust domain",
-                        "write its name alone, such as cluster.local",
+                        "write its name alone, in lower case, such as cluster.local",
                     );
                 } else {
                     mesh.trust_domains.push(text.to_owned());
@@ -205,7 +205,8 @@ impl Gateway {
             .require(errors, "principal", example)
             .and_then(|node| {
                 let text = node.string(errors)?;
-                let principal = Principal::parse(text).filter(|_| !text.contains('*'));
+                let principal = Principal::parse(text)
+                    .filter(|principal| principal.as_str().bytes().all(is_of_principal));
                 if principal.is_none() {
                     errors.add_quoted(&node.path, text, "is not an identity", example);
                 }
@@ -265,6 +266,11 @@ pub(crate) fn read_hosts(errors: &mut Errors, node: Node<'_>) -> HostMap {
 /// True for what names in Kubernetes are made of (RFC 1123).
 pub(crate) fn is_of_label(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
+}
+
+/// True for what identities are made of: a trust domain (SPIFFE), words, a namespace, an account.
+pub(crate) fn is_of_principal(byte: u8) -> bool {
+    is_of_label(byte) || matches!(byte, b'.' | b'_' | b'/')
 }
 
 /// Namespaces are DNS labels (RFC 1123), as Kubernetes has it.

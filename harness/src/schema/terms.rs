@@ -27,7 +27,7 @@ pub(super) fn terms() -> Value {
         "trustDomain": {
             "description": "A trust domain, its name alone.",
             "type": "string",
-            "pattern": r"^[^\/* ]+$",
+            "pattern": r"^[a-z0-9._-]+$",
         },
         "namespace": {
             "description": "The name of a namespace.",
@@ -37,19 +37,19 @@ pub(super) fn terms() -> Value {
         "principal": {
             "description": "An identity: TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT.",
             "type": "string",
-            "pattern": r"^(spiffe:\/\/)?[^\/*]+\/ns\/[^\/*]+\/sa\/[^\/*]+$",
+            "pattern": r"^(spiffe:\/\/)?[a-z0-9._-]+\/ns\/[a-z0-9._-]+\/sa\/[a-z0-9._-]+$",
             "examples": ["cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account"],
         },
         "principalPattern": {
             "description": "An identity, whole or with one `*`, first or last; `*` is any identity, but not the lack of one.",
             "type": "string",
-            "pattern": r"^(?!spiffe:\/\/)(\*|\*[^*]+|[^*]+\*|[^\/*]+\/ns\/[^\/*]+\/sa\/[^\/*]+)$",
+            "pattern": r"^(\*|\*[a-z0-9._\/-]+|[a-z0-9._\/-]+\*|[a-z0-9._-]+\/ns\/[a-z0-9._-]+\/sa\/[a-z0-9._-]+)$",
             "examples": ["cluster.local/ns/shop/sa/cart", "cluster.local/ns/shop/*"],
         },
         "namespacePattern": {
             "description": "A namespace, whole or with one `*`, first or last.",
             "type": "string",
-            "pattern": r"^(?!spiffe:\/\/)(\*|\*[^*]+|[^*]+\*|[^\/*]+)$",
+            "pattern": r"^(\*|\*?[a-z0-9-]+|[a-z0-9-]+\*)$",
         },
         "ruleName": {
             "description": "The rule's name, unique in its section; its label in metrics.",

@@ -26,7 +26,41 @@ pub(super) fn contradiction(
 ) -> Option<Contradiction> {
     directions(mesh, vantage, rule)
         .or_else(|| no_identity(vantage, rule, &written["from"]))
+        .or_else(|| no_principal(&written["from"]))
         .or_else(|| excluded(&written["from"]))
+}
+
+/// Principals with wildcards none of which any identity begins or ends with.
+fn no_principal(from: &Value) -> Option<Contradiction> {
+    let written = from["principals"].as_array()?;
+    let can_match = |text: &Value| {
+        let pattern = text.as_str().and_then(PrincipalPattern::parse);
+        pattern.is_some_and(|pattern| can_match(&pattern))
+    };
+    if written.iter().any(can_match) {
+        return None;
+    }
+    Some(Contradiction {
+        field: "from.principals",
+        message: "holds no identity, which is TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT".to_owned(),
+        hint: "write a beginning or an end of that, such as cluster.local/ns/shop/* or */sa/cart",
+    })
+}
+
+/// True if there is an identity that the pattern matches.
+fn can_match(pattern: &PrincipalPattern) -> bool {
+    // What begins or ends an identity can be completed with an end or a beginning of the shortest.
+    const SHORTEST: &str = "x/ns/x/sa/x";
+    let is_identity = |text: String| Principal::parse(&text).is_some();
+    (0..=SHORTEST.len()).any(|cut| {
+        let (begin, end) = SHORTEST.split_at(cut);
+        match pattern {
+            PrincipalPattern::Present => true,
+            PrincipalPattern::Exact(text) => is_identity(text.to_string()),
+            PrincipalPattern::Prefix(text) => is_identity(format!("{text}{end}")),
+            PrincipalPattern::Suffix(text) => is_identity(format!("{begin}{text}")),
+        }
+    })
 }
 
 fn directions(mesh: &Mesh, vantage: Vantage, rule: &Rule) -> Option<Contradiction> {

@@ -4,7 +4,7 @@
 //! `sections` judges the rules of one section against each other, `conditions` a rule by itself,
 //! `look_alikes` the names of the whole policy.
 
-use meridian_policy::{ConfigError, Vantage};
+use meridian_policy::{ConfigError, HostPattern, Pattern, Vantage};
 
 use crate::policy_file::PolicyFile;
 
@@ -51,6 +51,22 @@ fn of_mesh(file: &PolicyFile) -> Vec<ConfigError> {
                 format!("mesh.cidrs[{index}]"),
                 format!("\"{network}\" holds every address, so no client is outside"),
                 "list the networks of pods and services alone",
+            ));
+        }
+    }
+    let hosts = file.json["mesh"]["hosts"].as_array();
+    for (index, host) in hosts.into_iter().flatten().enumerate() {
+        let pattern = host.as_str().and_then(|text| Pattern::parse(text).ok());
+        let holds_all = pattern.is_some_and(|pattern| match pattern.host {
+            HostPattern::Any => true,
+            HostPattern::Network(network) => network.prefix_len() == 0,
+            HostPattern::Exact(_) | HostPattern::Suffix(_) => false,
+        });
+        if holds_all {
+            warnings.push(warning(
+                format!("mesh.hosts[{index}]"),
+                format!("{host} holds every host, so none is outside"),
+                "list the names that live inside, such as *.mesh.internal",
             ));
         }
     }
