@@ -1,7 +1,9 @@
-//! A policy and requests made of the fuzzer's choices: the compiled policy and the oracle of the
+//! A policy, requests and connections made of the fuzzer's choices: the compiled policy and the oracle of the
 //! tests, a naive scan over the rules, say the same.
 #![no_main]
 
+#[path = "../../tests/oracle/connections.rs"]
+mod connections;
 #[path = "../../tests/oracle/scan.rs"]
 #[allow(dead_code, reason = "what the tests need of it")]
 mod scan;
@@ -10,6 +12,7 @@ mod scan;
 mod world;
 
 use arbitrary::Unstructured;
+use connections::{ExpectedConnection, decide_connection, expect_connection};
 use libfuzzer_sys::fuzz_target;
 use meridian_policy::{Policy, Vantage};
 use scan::{Expected, decide, expect};
@@ -45,6 +48,18 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(
             policy.refusal(&verdict).is_some(),
             verdict.decision.as_str() == "deny"
+        );
+    }
+    // Connections are decided at the gateways alone.
+    if !matches!(vantage, Vantage::Ingress | Vantage::Egress) {
+        return;
+    }
+    for _ in 0..4 {
+        let connection = plain.connection(&mut dice);
+        assert_eq!(
+            ExpectedConnection::of(&decide_connection(&policy, vantage, &connection)),
+            expect_connection(&plain, &connection),
+            "{connection:?}: {document}"
         );
     }
 });

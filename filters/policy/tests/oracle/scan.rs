@@ -26,7 +26,7 @@ pub enum Why {
 }
 
 impl Why {
-    fn of(reason: Reason) -> Self {
+    pub fn of(reason: Reason) -> Self {
         match reason {
             Reason::Rule(index) => Self::Rule(index),
             Reason::Default => Self::Default,
@@ -100,10 +100,17 @@ pub fn expect(policy: &PlainPolicy, request: &PlainRequest) -> Expected {
     }
 }
 
-struct Scan<'s> {
-    policy: &'s PlainPolicy,
-    request: &'s PlainRequest,
+/// What can be told of one request.
+pub struct Scan<'s> {
+    pub policy: &'s PlainPolicy,
+    pub request: &'s PlainRequest,
 }
+
+/// A rule that takes part: how specific its host is, whether it denies, its place.
+pub type Candidate = (usize, bool, Reverse<usize>);
+
+/// What is done, why, and what a dry run would have done.
+pub type Decided = (Action, Why, Option<(Action, Why)>);
 
 impl Scan<'_> {
     fn port(&self) -> u16 {
@@ -160,7 +167,7 @@ impl Scan<'_> {
         self.request.peer.as_ref()?.split('/').nth(index)
     }
 
-    fn is_of_mesh(&self) -> bool {
+    pub fn is_of_mesh(&self) -> bool {
         self.peer_part(0).is_some_and(|domain| {
             self.policy
                 .trust_domains
@@ -188,14 +195,14 @@ impl Scan<'_> {
         self.request.source
     }
 
-    fn is_mesh_address(&self, address: IpAddr) -> bool {
+    pub fn is_mesh_address(&self, address: IpAddr) -> bool {
         self.policy
             .cidrs
             .iter()
             .any(|network| is_in(address, *network))
     }
 
-    fn is_inside(&self, host: &PlainHost, port: u16) -> bool {
+    pub fn is_inside(&self, host: &PlainHost, port: u16) -> bool {
         if any_matches(&self.policy.mesh_hosts, host, port) {
             return true;
         }
@@ -344,7 +351,7 @@ impl Scan<'_> {
         }
     }
 
-    fn decision(&self, direction: Direction) -> (Action, Why, Option<(Action, Why)>) {
+    fn decision(&self, direction: Direction) -> Decided {
         let policy = self.policy;
         let Some(host) = &self.request.host else {
             return (Action::Deny, Why::InvalidHost, None);
@@ -353,7 +360,7 @@ impl Scan<'_> {
         if sni == "deny" {
             return (Action::Deny, Why::SniMismatch, None);
         }
-        let mut candidates: Vec<_> = policy
+        let candidates = policy
             .rules
             .iter()
             .enumerate()
@@ -371,38 +378,8 @@ impl Scan<'_> {
                     .then_some((best, !rule.allow, Reverse(index)))
             })
             .collect();
-        candidates.sort_unstable();
-        let said = |(_, denies, Reverse(index)): &(usize, bool, Reverse<usize>)| {
-            (
-                if *denies { Action::Deny } else { Action::Allow },
-                Why::Rule(*index),
-            )
-        };
-        let default = if policy.allow_by_default {
-            Action::Allow
-        } else {
-            Action::Deny
-        };
-        let is_enforced =
-            |(_, _, Reverse(index)): &&(usize, bool, Reverse<usize>)| !policy.rules[*index].dry_run;
-        let decided = candidates
-            .iter()
-            .rev()
-            .find(is_enforced)
-            .map_or((default, Why::Default), said);
         let would_mismatch = (sni == "dryRun").then_some((Action::Deny, Why::SniMismatch));
-        if policy.dry_run {
-            return (
-                Action::Allow,
-                Why::Default,
-                would_mismatch.or(Some(decided)),
-            );
-        }
-        let watched = candidates
-            .last()
-            .filter(|best| !is_enforced(best))
-            .map(said);
-        (decided.0, decided.1, would_mismatch.or(watched))
+        choose(policy, candidates, would_mismatch)
     }
 
     fn holds(&self, rule: &PlainRule, host: &PlainHost, direction: Direction) -> bool {
@@ -417,7 +394,7 @@ impl Scan<'_> {
     }
 
     /// Without a clock no rule that allows is in time, and each that denies.
-    fn is_in_time(&self, rule: &PlainRule) -> bool {
+    pub fn is_in_time(&self, rule: &PlainRule) -> bool {
         match (rule.expires, self.request.today) {
             (None, _) => true,
             (Some(_), None) => !rule.allow,
@@ -427,7 +404,7 @@ impl Scan<'_> {
 
     /// Missing evidence never helps the caller: without an identity a negative condition holds for
     /// rules that deny alone, a positive one for none; without a source both hold for those that deny.
-    fn calls(&self, from: &PlainFrom, allow: bool) -> bool {
+    pub fn calls(&self, from: &PlainFrom, allow: bool) -> bool {
         let peer = self.request.peer.as_deref();
         let namespace = self.peer_part(2);
         let names = |patterns: &Vec<String>, text: &str| {
@@ -464,6 +441,45 @@ impl Scan<'_> {
     }
 }
 
+/// The most specific host wins; at a tie a rule that denies, then the earlier one. A rule or section in
+/// dry run decides nothing.
+pub fn choose(
+    policy: &PlainPolicy,
+    mut candidates: Vec<Candidate>,
+    would_mismatch: Option<(Action, Why)>,
+) -> Decided {
+    candidates.sort_unstable();
+    let said = |(_, denies, Reverse(index)): &Candidate| {
+        (
+            if *denies { Action::Deny } else { Action::Allow },
+            Why::Rule(*index),
+        )
+    };
+    let default = if policy.allow_by_default {
+        Action::Allow
+    } else {
+        Action::Deny
+    };
+    let is_enforced = |(_, _, Reverse(index)): &&Candidate| !policy.rules[*index].dry_run;
+    let decided = candidates
+        .iter()
+        .rev()
+        .find(is_enforced)
+        .map_or((default, Why::Default), said);
+    if policy.dry_run {
+        return (
+            Action::Allow,
+            Why::Default,
+            would_mismatch.or(Some(decided)),
+        );
+    }
+    let watched = candidates
+        .last()
+        .filter(|best| !is_enforced(best))
+        .map(said);
+    (decided.0, decided.1, would_mismatch.or(watched))
+}
+
 /// Istio's wildcards: `*` alone, first or last.
 fn is_like(pattern: &str, text: &str) -> bool {
     if let Some(end) = pattern.strip_prefix('*') {
@@ -475,11 +491,11 @@ fn is_like(pattern: &str, text: &str) -> bool {
     }
 }
 
-fn any_matches(list: &[PlainHosts], host: &PlainHost, port: u16) -> bool {
+pub fn any_matches(list: &[PlainHosts], host: &PlainHost, port: u16) -> bool {
     list.iter().any(|hosts| matches(hosts, host, port))
 }
 
-fn matches(hosts: &PlainHosts, host: &PlainHost, port: u16) -> bool {
+pub fn matches(hosts: &PlainHosts, host: &PlainHost, port: u16) -> bool {
     let is_host = match (&hosts.pattern, host) {
         (PlainPattern::Any, _) => true,
         (PlainPattern::Exact(exact), PlainHost::Name(name)) => exact == name,
@@ -495,7 +511,7 @@ fn matches(hosts: &PlainHosts, host: &PlainHost, port: u16) -> bool {
 }
 
 /// More is more specific. Names and addresses never meet but under `*`.
-fn specificity(pattern: &PlainPattern) -> usize {
+pub fn specificity(pattern: &PlainPattern) -> usize {
     match pattern {
         PlainPattern::Any => 0,
         PlainPattern::Exact(_) => 1000,

@@ -166,12 +166,12 @@ const TAILS: [&str; 8] = [
     "gw.svc.cluster.local",
     "shop.svc",
 ];
-const PORTS: [u16; 5] = [80, 443, 8080, 1, 65535];
-const DAYS: [&str; 4] = ["2025-12-31", "2026-01-01", "2026-09-30", "2026-10-01"];
+pub const PORTS: [u16; 5] = [80, 443, 8080, 1, 65535];
+pub const DAYS: [&str; 4] = ["2025-12-31", "2026-01-01", "2026-09-30", "2026-10-01"];
 const NAMESPACES: [&str; 5] = ["shop", "sho", "gw", "default", "system"];
 const DOMAINS: [&str; 3] = ["cluster.local", "td2", "foreign"];
 const ACCOUNTS: [&str; 4] = ["cart", "out-service-account", "art", "in"];
-const INVALID: [&[u8]; 8] = [
+pub const INVALID: [&[u8]; 8] = [
     b"",
     b"a.com,b.com",
     b"a..com",
@@ -275,7 +275,7 @@ fn is_whole(address: IpAddr, prefix: u8) -> bool {
     prefix == if address.is_ipv4() { 32 } else { 128 }
 }
 
-fn principal(dice: &mut impl Dice) -> String {
+pub fn principal(dice: &mut impl Dice) -> String {
     format!(
         "{}/ns/{}/sa/{}",
         dice.pick(&DOMAINS),
@@ -400,8 +400,8 @@ impl PlainPolicy {
         })
     }
 
-    /// A request that one of the rules may be about.
-    pub fn request(&self, dice: &mut impl Dice) -> PlainRequest {
+    /// A host that one of the rules may be about, or any.
+    pub fn aimed(&self, dice: &mut impl Dice) -> PlainHost {
         let aimed = if self.rules.is_empty() || dice.once_in(3) {
             None
         } else {
@@ -417,7 +417,12 @@ impl PlainPolicy {
                 PlainPattern::Network(address, _) => Some(PlainHost::Address(*address)),
             }
         };
-        let host = aimed.unwrap_or_else(|| host(dice));
+        aimed.unwrap_or_else(|| host(dice))
+    }
+
+    /// A request that one of the rules may be about.
+    pub fn request(&self, dice: &mut impl Dice) -> PlainRequest {
+        let host = self.aimed(dice);
         let port = dice.once_in(3).then(|| dice.pick(&PORTS));
         let mut authority = host.spell(dice);
         match port {
@@ -488,7 +493,7 @@ impl PlainPolicy {
 }
 
 /// An address, an IPv4 one at times mapped into IPv6 as on a dual-stack socket.
-fn mapped(dice: &mut impl Dice) -> IpAddr {
+pub fn mapped(dice: &mut impl Dice) -> IpAddr {
     match address(dice) {
         IpAddr::V4(address) if dice.once_in(4) => IpAddr::V6(address.to_ipv6_mapped()),
         address => address,
