@@ -44,10 +44,15 @@ pub fn rows(file: &PolicyFile, vantage: Vantage, request: &mut Request<'_>) -> V
 pub fn connection_rows(file: &PolicyFile, vantage: Vantage, request: &mut Request<'_>) -> Vec<Row> {
     let verdict = file.policy.decide_connection(vantage, request);
     let is_dialled = request.destination.is_some() && request.destination_port.is_some();
+    let has_port = is_dialled
+        || verdict
+            .authority
+            .as_ref()
+            .is_some_and(|one| one.port.is_some());
     let subject = Subject {
         host: verdict.authority.map(|authority| authority.host),
         direction: verdict.direction,
-        has_port: is_dialled || verdict.authority.is_some_and(|one| one.port.is_some()),
+        has_port,
     };
     let candidates = file.policy.connection_candidates(vantage, request);
     explained(file, vantage, request, &candidates, &subject)

@@ -193,6 +193,7 @@ impl Connection {
         let rule = verdict.reason.label(section).to_owned();
         let host = verdict
             .authority
+            .as_ref()
             .map(|authority| authority.host.to_string());
         let dry_run = verdict.dry_run.map(|would| {
             let rule = would.reason.label(section);

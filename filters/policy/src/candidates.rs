@@ -4,7 +4,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, NO_HOST};
 use crate::decision::{Facts, unmet};
 use crate::direction::direction;
 use crate::{Action, Authority, Direction, Evidence, Mode, Policy, SniMode, Unmet, Vantage};
@@ -57,7 +57,7 @@ impl Policy {
     /// that with another port are listed as well. Empty when the host is invalid.
     pub fn candidates<E: Evidence>(&self, vantage: Vantage, evidence: &mut E) -> Vec<Candidate> {
         let mut facts = Facts::new(&self.mesh, vantage, evidence);
-        let Ok(authority) = Authority::parse(&facts.evidence.authority()) else {
+        let Ok(authority) = Authority::from_bytes(facts.evidence.authority()) else {
             return Vec::new();
         };
         let (direction, _) = direction(Some(&authority), &mut facts);
@@ -76,7 +76,7 @@ impl Policy {
         match connection.target {
             Ok(_) => self.list(
                 vantage,
-                &connection.authority(),
+                connection.authority().unwrap_or(&NO_HOST),
                 connection.direction,
                 SniMode::Ignore,
                 &mut facts,

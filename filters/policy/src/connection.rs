@@ -28,8 +28,14 @@ pub struct ConnectionVerdict {
     pub dry_run: Option<DryRun>,
 }
 
+/// Where a connection goes that does not say it.
+pub(crate) const NO_HOST: Authority = Authority {
+    host: Host::none(),
+    port: None,
+};
+
 /// What a connection says of where it goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// The server name of TLS.
     ServerName(Authority),
@@ -53,11 +59,11 @@ impl Policy {
     ) -> ConnectionVerdict {
         let mut facts = Facts::new(&self.mesh, vantage, evidence);
         let connection = Connection::of(&mut facts);
-        let (decision, reason, dry_run) = match connection.target {
-            Err(invalid) => (Action::Deny, Reason::InvalidHost(invalid), None),
+        let (decision, reason, dry_run) = match &connection.target {
+            Err(invalid) => (Action::Deny, Reason::InvalidHost(*invalid), None),
             Ok(_) => self.by_rules(
                 vantage,
-                &connection.authority(),
+                connection.authority().unwrap_or(&NO_HOST),
                 connection.direction,
                 &mut facts,
                 None,
@@ -68,7 +74,7 @@ impl Policy {
             reason,
             direction: connection.direction,
             evidence: connection.evidence,
-            authority: connection.target.ok().and_then(Target::authority),
+            authority: connection.target.ok().and_then(Target::into_authority),
             dry_run,
         }
     }
@@ -87,7 +93,7 @@ impl Connection {
         let target = target(facts);
         let (direction, evidence) = match facts.vantage {
             Vantage::Ingress | Vantage::Inbound => ingress(facts),
-            Vantage::Egress | Vantage::Outbound => by_target(target, facts),
+            Vantage::Egress | Vantage::Outbound => by_target(&target, facts),
         };
         Self {
             target,
@@ -96,18 +102,17 @@ impl Connection {
         }
     }
 
-    /// The host and port that rules are asked about; the host is none where it is not known.
-    pub(crate) fn authority(&self) -> Authority {
-        let known = self.target.ok().and_then(Target::authority);
-        known.unwrap_or(Authority {
-            host: Host::none(),
-            port: None,
-        })
+    /// The host and port that rules are asked about; [`NO_HOST`] where they are not known.
+    pub(crate) fn authority(&self) -> Option<&Authority> {
+        match &self.target {
+            Ok(Target::ServerName(authority) | Target::Dialled(authority)) => Some(authority),
+            Ok(Target::Nothing) | Err(_) => None,
+        }
     }
 }
 
 impl Target {
-    fn authority(self) -> Option<Authority> {
+    fn into_authority(self) -> Option<Authority> {
         match self {
             Self::ServerName(authority) | Self::Dialled(authority) => Some(authority),
             Self::Nothing => None,
@@ -129,21 +134,21 @@ fn target<E: Evidence>(facts: &mut Facts<'_, E>) -> Result<Target, InvalidHost> 
 }
 
 fn by_target<E: Evidence>(
-    target: Result<Target, InvalidHost>,
+    target: &Result<Target, InvalidHost>,
     facts: &mut Facts<'_, E>,
 ) -> Conclusion {
     match target {
         Ok(Target::ServerName(authority)) => conclude(
             facts
                 .mesh
-                .has_host(&authority.host, &mut || facts.port(&authority)),
+                .has_host(&authority.host, &mut || facts.port(authority)),
             DirectionEvidence::MeshSni,
             DirectionEvidence::OutsideSni,
         ),
         Ok(Target::Dialled(authority)) => conclude(
             facts
                 .mesh
-                .has_host(&authority.host, &mut || facts.port(&authority)),
+                .has_host(&authority.host, &mut || facts.port(authority)),
             DirectionEvidence::MeshDestination,
             DirectionEvidence::OutsideDestination,
         ),
@@ -162,7 +167,7 @@ pub fn server_name(sni: &[u8]) -> Result<Authority, InvalidHost> {
         return Err(InvalidHost::Byte(b':'));
     }
     let authority = Authority::parse(sni)?;
-    let Host::Name(name) = authority.host else {
+    let Host::Name(name) = &authority.host else {
         return Err(InvalidHost::Address);
     };
     let Some(istio) = name.as_str().strip_prefix("outbound_.") else {

@@ -101,13 +101,13 @@ impl Policy {
     /// Decides over one request.
     pub fn decide<E: Evidence>(&self, vantage: Vantage, evidence: &mut E) -> Verdict {
         let mut facts = Facts::new(&self.mesh, vantage, evidence);
-        let parsed = Authority::parse(&facts.evidence.authority());
+        let parsed = Authority::from_bytes(facts.evidence.authority());
         let authority = parsed.as_ref().ok();
         let (direction, evidence) = direction(authority, &mut facts);
         let component = self.component(vantage, authority, &mut facts);
-        let (decision, reason, dry_run) = match parsed {
-            Err(invalid) => (Action::Deny, Reason::InvalidHost(invalid), None),
-            Ok(authority) => self.judge(vantage, &authority, direction, &mut facts),
+        let (decision, reason, dry_run) = match &parsed {
+            Err(invalid) => (Action::Deny, Reason::InvalidHost(*invalid), None),
+            Ok(authority) => self.judge(vantage, authority, direction, &mut facts),
         };
         let caller = (vantage == Vantage::Egress && !self.callers.is_empty())
             .then(|| self.caller(&mut facts));
@@ -117,7 +117,7 @@ impl Policy {
             direction,
             evidence,
             component,
-            authority: authority.copied(),
+            authority: parsed.ok(),
             dry_run,
             tags: TagWrite::of(vantage, direction),
             caller,
@@ -270,9 +270,9 @@ impl Policy {
         }
         match facts.sni() {
             Some(_) if mismatch == SniMode::Ignore => SniMode::Ignore,
-            Some(sni) => match Authority::parse(&sni).map(|sni| sni.host) == Ok(authority.host) {
-                true => SniMode::Ignore,
-                false => mismatch,
+            Some(sni) => match Authority::from_bytes(sni) {
+                Ok(sni) if sni.host == authority.host => SniMode::Ignore,
+                _ => mismatch,
             },
             None if missing != SniMode::Ignore && facts.is_tls() => missing,
             None => SniMode::Ignore,

@@ -7,18 +7,22 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use arrayvec::ArrayString;
-
 /// The longest name in bytes, without a trailing dot (RFC 1035, section 3.1).
 const MAX_NAME: usize = 253;
 /// The longest label in bytes (RFC 1035, section 2.3.4).
 const MAX_LABEL: usize = 63;
 
 /// A DNS name: lower case, no trailing dot, labels of `[a-z0-9_-]`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(ArrayString<MAX_NAME>);
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(String);
 
 impl Name {
+    fn from_ascii(text: Vec<u8>) -> Result<Self, InvalidHost> {
+        // It never fails: who calls has looked at every byte.
+        let text = String::from_utf8(text);
+        text.map(Self).map_err(|_| InvalidHost::Empty)
+    }
+
     /// The canonical text, such as `shop.example.com`.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -32,11 +36,7 @@ impl fmt::Debug for Name {
 }
 
 /// A host: a name or an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "lives on the stack of one decision; boxing would allocate for every request"
-)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Host {
     /// A DNS name.
     Name(Name),
@@ -46,8 +46,8 @@ pub enum Host {
 
 impl Host {
     /// The host that is not known: only `*` matches it.
-    pub(crate) fn none() -> Self {
-        Self::Name(Name(ArrayString::new()))
+    pub(crate) const fn none() -> Self {
+        Self::Name(Name(String::new()))
     }
 
     /// The text of its `Display`, for a module that must not carry that.
@@ -84,7 +84,7 @@ impl fmt::Display for Host {
 }
 
 /// A canonical host with the port that was written beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
     /// The host.
     pub host: Host,
@@ -159,15 +159,43 @@ impl Authority {
     /// # Errors
     /// [`InvalidHost`]; such a request is refused whatever the rules say.
     pub fn parse(raw: &[u8]) -> Result<Self, InvalidHost> {
+        Self::from_bytes(raw.to_vec())
+    }
+
+    /// The same, in the buffer in which it came: nothing is allocated.
+    ///
+    /// # Errors
+    /// As [`Authority::parse`].
+    pub fn from_bytes(mut raw: Vec<u8>) -> Result<Self, InvalidHost> {
         // As nearly every client writes it. One pass, instead of one for each thing that could be.
-        if is_canonical_name(raw)
-            && let Ok(text) = std::str::from_utf8(raw)
-        {
+        if is_canonical_name(&raw) {
             return Ok(Self {
-                host: Host::Name(Name(fit(text)?)),
+                host: Host::Name(Name::from_ascii(raw)?),
                 port: None,
             });
         }
+        let (host, port) = match Written::parse(&raw)? {
+            (Written::Address(address), port) => (Host::Address(address), port),
+            (Written::Name { length }, port) => {
+                raw.truncate(length);
+                raw.make_ascii_lowercase();
+                (Host::Name(Name::from_ascii(raw)?), port)
+            }
+        };
+        Ok(Self { host, port })
+    }
+}
+
+/// A host as it is written.
+enum Written {
+    /// An address in any spelling.
+    Address(IpAddr),
+    /// A name in any case: the first so many bytes of the authority.
+    Name { length: usize },
+}
+
+impl Written {
+    fn parse(raw: &[u8]) -> Result<(Self, Option<u16>), InvalidHost> {
         if let Some(byte) = raw.iter().find(|byte| !is_authority_byte(**byte)) {
             return Err(InvalidHost::Byte(*byte));
         }
@@ -180,10 +208,7 @@ impl Authority {
                 rest => parse_port(rest.strip_prefix(':').ok_or(InvalidHost::Ipv6)?)?,
             };
             let address: Ipv6Addr = address.parse().map_err(|_| InvalidHost::Ipv6)?;
-            return Ok(Self {
-                host: Host::Address(address.to_canonical()),
-                port,
-            });
+            return Ok((Self::Address(address.to_canonical()), port));
         }
         let (host, port) = match text.split_once(':') {
             None => (text, None),
@@ -199,11 +224,12 @@ impl Authority {
         }
         let last = host.rsplit('.').next().unwrap_or(host);
         let host = if is_number(last) {
-            Host::Address(IpAddr::V4(parse_ipv4(host).ok_or(InvalidHost::Ipv4)?))
+            Self::Address(IpAddr::V4(parse_ipv4(host).ok_or(InvalidHost::Ipv4)?))
         } else {
-            Host::Name(parse_name(host)?)
+            check_name(host)?;
+            Self::Name { length: host.len() }
         };
-        Ok(Self { host, port })
+        Ok((host, port))
     }
 }
 
@@ -250,12 +276,11 @@ pub(crate) fn parse_port(text: &str) -> Result<Option<u16>, InvalidHost> {
     }
 }
 
-fn fit(text: &str) -> Result<ArrayString<MAX_NAME>, InvalidHost> {
-    ArrayString::from(text).map_err(|_| InvalidHost::NameTooLong)
-}
-
-fn parse_name(text: &str) -> Result<Name, InvalidHost> {
-    let mut name = fit(text)?;
+/// That lengths are within those of DNS.
+fn check_name(text: &str) -> Result<(), InvalidHost> {
+    if text.len() > MAX_NAME {
+        return Err(InvalidHost::NameTooLong);
+    }
     for label in text.split('.') {
         match label.len() {
             0 => return Err(InvalidHost::EmptyLabel),
@@ -263,8 +288,7 @@ fn parse_name(text: &str) -> Result<Name, InvalidHost> {
             _ => return Err(InvalidHost::LabelTooLong),
         }
     }
-    name.make_ascii_lowercase();
-    Ok(Name(name))
+    Ok(())
 }
 
 /// True if a resolver would take `label`, the last of a host, for a part of an IPv4 address.

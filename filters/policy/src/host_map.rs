@@ -1,7 +1,8 @@
 //! Host patterns compiled for lookup at a cost that does not depend on their number.
 //!
-//! One hash pass over the host from its last byte to its first gives the hash of every suffix on
-//! the way. Then each label boundary at which some pattern ends costs one probe, longest first.
+//! One hash pass over the host from its last byte to its first gives its hash; a pass the other way
+//! undoes it byte by byte, which gives the hash of every suffix, longest first. Each label boundary
+//! at which some pattern ends costs one probe.
 //! A pattern takes eight bytes and a control byte in the table; its name stays in the text of the
 //! policy, where it is written there in its canonical form.
 
@@ -17,8 +18,8 @@ use crate::{Host, HostPattern, Pattern, PatternError};
 
 /// No further entry in a chain.
 const END: u32 = u32::MAX;
-/// A name of 253 bytes has at most 127 labels.
-const MAX_LABELS: usize = 127;
+/// Suffixes of so many labels and more are not told apart in [`HostMap::suffix_labels`].
+const MAX_LABELS: u32 = 63;
 /// The most patterns that a table is planned for. One of 2¹⁴ buckets grows at 14,336, which is more
 /// than chance puts there.
 const PLANNED: usize = 13_600;
@@ -35,7 +36,7 @@ pub struct HostMap {
     grants: Vec<Grant>,
     links: Vec<Link>,
     /// Bit n is set when a suffix pattern of n labels exists, so that the others cost no probe.
-    suffix_labels: u128,
+    suffix_labels: u64,
     /// The prefix lengths in use, longest first, IPv4 and IPv6 apart.
     prefixes: [Vec<u8>; 2],
     /// The values under `*`.
@@ -230,8 +231,8 @@ impl HostMap {
 
     fn insert_name(&mut self, kind: Kind, name: &[u8], grant: Grant) -> Option<()> {
         if kind == Kind::Suffix {
-            let labels = 1 + name.iter().filter(|byte| **byte == b'.').count();
-            self.suffix_labels |= 1 << labels.min(MAX_LABELS);
+            let (_, dots) = hash_name(name);
+            self.suffix_labels |= 1 << (1 + dots).min(MAX_LABELS);
         }
         let start = (name.as_ptr() as usize)
             .checked_sub(self.keys.source.as_ptr() as usize)
@@ -450,34 +451,24 @@ impl HostMap {
         name: &str,
         each: &mut impl FnMut(u16, Option<u16>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        // (where the suffix starts, its hash), from the last label on.
-        let mut suffixes = [(0u8, 0u64); MAX_LABELS];
-        let mut labels = 0;
-        let mut hash = HASH_START;
-        for (index, byte) in name.bytes().enumerate().rev() {
-            if byte == b'.' {
-                if let Some(slot) = suffixes.get_mut(labels) {
-                    *slot = (u8::try_from(index + 1).unwrap_or(u8::MAX), hash);
-                }
-                labels += 1;
-            }
-            hash = hash_byte(hash, byte);
-        }
-        let exact = self.probe(Kind::Exact, finish(Kind::Exact, hash), name.as_bytes());
+        let name = name.as_bytes();
+        let (mut hash, mut labels) = hash_name(name);
+        let exact = self.probe(Kind::Exact, finish(Kind::Exact, hash), name);
         self.visit_slot(exact, each)?;
-        for count in (1..=labels.min(MAX_LABELS)).rev() {
-            if self.suffix_labels & (1 << count) == 0 {
-                continue;
+        let mut suffix = name;
+        // Bit 0 is never set: no suffix has no label.
+        while let Some((byte, rest)) = suffix.split_first()
+            && self.suffix_labels << (MAX_LABELS - labels.min(MAX_LABELS)) != 0
+        {
+            suffix = rest;
+            hash = unhash_byte(hash, *byte);
+            if *byte == b'.' {
+                if self.suffix_labels & 1 << labels.min(MAX_LABELS) != 0 {
+                    let slot = self.probe(Kind::Suffix, finish(Kind::Suffix, hash), suffix);
+                    self.visit_slot(slot, each)?;
+                }
+                labels -= 1;
             }
-            let Some(&(start, hash)) = suffixes.get(count - 1) else {
-                continue;
-            };
-            let suffix = name
-                .as_bytes()
-                .get(usize::from(start)..)
-                .unwrap_or_default();
-            let slot = self.probe(Kind::Suffix, finish(Kind::Suffix, hash), suffix);
-            self.visit_slot(slot, each)?;
         }
         ControlFlow::Continue(())
     }
@@ -530,7 +521,10 @@ impl Keys {
     /// Finds the slot of a key.
     fn is(&self, kind: Kind, key: &[u8]) -> impl Fn(&Slot) -> bool {
         move |slot| {
-            let slot = self.unchained(*slot);
+            let slot = match slot.length {
+                0 => self.unchained(*slot),
+                _ => *slot,
+            };
             usize::from(slot.length) == key.len() && slot.kind == kind && self.key(slot) == key
         }
     }
@@ -569,8 +563,29 @@ fn network_key(network: IpNet) -> ([u8; 17], usize) {
 /// FNV-1a from the last byte to the first, so that a suffix's hash is a stop on the way.
 const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
 
+const HASH_FACTOR: u64 = 0x0000_0100_0000_01b3;
+/// What undoes a multiplication by [`HASH_FACTOR`].
+const HASH_DIVISOR: u64 = 0xce96_5057_aff6_957b;
+
+const _: () = assert!(HASH_FACTOR.wrapping_mul(HASH_DIVISOR) == 1);
+
 const fn hash_byte(hash: u64, byte: u8) -> u64 {
-    (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3)
+    (hash ^ byte as u64).wrapping_mul(HASH_FACTOR)
+}
+
+/// The hash before this byte was added.
+const fn unhash_byte(hash: u64, byte: u8) -> u64 {
+    hash.wrapping_mul(HASH_DIVISOR) ^ byte as u64
+}
+
+/// The hash of a name, and how many dots it has.
+fn hash_name(name: &[u8]) -> (u64, u32) {
+    let (mut hash, mut dots) = (HASH_START, 0);
+    for byte in name.iter().rev() {
+        hash = hash_byte(hash, *byte);
+        dots += u32::from(*byte == b'.');
+    }
+    (hash, dots)
 }
 
 /// The table takes its control byte from the top bits, where FNV-1a mixes least for short names.
@@ -580,7 +595,7 @@ const fn finish(kind: Kind, hash: u64) -> u64 {
 }
 
 fn hash_key(kind: Kind, key: &[u8]) -> u64 {
-    finish(kind, key.iter().rev().copied().fold(HASH_START, hash_byte))
+    finish(kind, hash_name(key).0)
 }
 
 #[cfg(test)]

@@ -182,26 +182,20 @@ pub(crate) fn parse_network(text: &str) -> Result<IpNet, PatternError> {
 ///
 /// As [`ipnet::Contains`], which costs a module a kilobyte more.
 pub(crate) fn contains(network: &IpNet, address: IpAddr) -> bool {
-    let (network, length, address, bits) = match (network, address) {
-        (IpNet::V4(network), IpAddr::V4(address)) => (
-            u32::from(network.addr()).into(),
-            network.prefix_len(),
-            u32::from(address).into(),
-            32,
-        ),
-        (IpNet::V6(network), IpAddr::V6(address)) => (
-            u128::from(network.addr()),
-            network.prefix_len(),
-            u128::from(address),
-            128,
-        ),
-        _ => return false,
-    };
     // The shift of a whole number of bits is none.
-    (network ^ address)
-        .checked_shr(bits - u32::from(length))
-        .unwrap_or(0)
-        == 0
+    match (network, address) {
+        (IpNet::V4(network), IpAddr::V4(address)) => {
+            let differing = u32::from(network.addr()) ^ u32::from(address);
+            let shift = 32 - u32::from(network.prefix_len());
+            differing.checked_shr(shift).unwrap_or(0) == 0
+        }
+        (IpNet::V6(network), IpAddr::V6(address)) => {
+            let differing = u128::from(network.addr()) ^ u128::from(address);
+            let shift = 128 - u32::from(network.prefix_len());
+            differing.checked_shr(shift).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
 }
 
 /// A prefix length as it is usually written: no sign, no leading zero.

@@ -39,7 +39,7 @@ struct Domain {
 impl Looks {
     /// Adds the domains that rules of the policy allow.
     pub fn add_policy(&mut self, file: &PolicyFile) {
-        let service_domain = file.policy.mesh.service_domain;
+        let service_domain = &file.policy.mesh.service_domain;
         for vantage in Vantage::ALL {
             let rules = file.json["hosts"][vantage.as_str()]["rules"].as_array();
             let allowing = rules

@@ -280,7 +280,7 @@ pub(super) fn host_contradiction(
     }
     if vantage == Vantage::Egress && !rule.directions.is_empty() {
         let host = match &pattern.host {
-            HostPattern::Exact(name) => Host::Name(*name),
+            HostPattern::Exact(name) => Host::Name(name.clone()),
             HostPattern::Network(network) if network.prefix_len() == network.max_prefix_len() => {
                 Host::Address(network.addr())
             }
