@@ -360,9 +360,11 @@ impl<'e, E: Evidence> Facts<'e, E> {
         } else {
             self.evidence.source()
         };
-        *self
-            .source
-            .insert(source.map(|source| source.to_canonical()))
+        let source = match source {
+            Some(IpAddr::V6(address)) => Some(address.to_canonical()),
+            other => other,
+        };
+        *self.source.insert(source)
     }
 
     pub(crate) fn peer(&mut self) -> Option<&Principal> {
@@ -439,7 +441,7 @@ impl<'e, E: Evidence> Facts<'e, E> {
         if !routes || self.is_connection {
             return None;
         }
-        let (host, port) = cluster_host(&self.cluster()?)?;
+        let (host, port) = cluster_host(self.cluster()?)?;
         (!self.mesh.is_egress_gateway(&host)).then_some(port)
     }
 

@@ -80,7 +80,7 @@ fn outbound<E: Evidence>(authority: Option<&Authority>, facts: &mut Facts<'_, E>
             None => (Direction::Unknown, DirectionEvidence::NoDestination),
         };
     }
-    match cluster_host(&cluster) {
+    match cluster_host(cluster) {
         Some((host, port)) if !facts.mesh.is_egress_gateway(&host) => conclude(
             facts.mesh.has_host(&host, &mut || port),
             DirectionEvidence::MeshCluster,
@@ -92,17 +92,21 @@ fn outbound<E: Evidence>(authority: Option<&Authority>, facts: &mut Facts<'_, E>
 
 /// The host and port of Istio's `outbound|PORT|SUBSET|HOST`. The cluster of a wildcard
 /// ServiceEntry, `*.example.com`, stands for a host below its name.
-pub(crate) fn cluster_host(cluster: &str) -> Option<(Host, u16)> {
+pub(crate) fn cluster_host(cluster: String) -> Option<(Host, u16)> {
     let mut parts = cluster.strip_prefix("outbound|")?.split('|');
     let (port, _subset, host) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {
         return None;
     }
-    let host = match host.strip_prefix("*.") {
-        Some(suffix) => Authority::parse(format!("any.{suffix}").as_bytes()),
-        None => Authority::parse(host.as_bytes()),
-    };
-    Some((host.ok()?.host, port.parse().ok()?))
+    let port = port.parse().ok()?;
+    let before = cluster.len() - host.len();
+    let mut host = cluster.into_bytes();
+    host.drain(..before);
+    if let [any @ b'*', b'.', ..] = host.as_mut_slice() {
+        // A label that no host has of its own.
+        *any = b'_';
+    }
+    Some((Authority::from_bytes(host).ok()?.host, port))
 }
 
 fn by_authority<E: Evidence>(
@@ -127,8 +131,8 @@ mod tests {
 
     #[test]
     fn only_whole_istio_clusters_name_a_host() {
-        assert!(cluster_host("outbound|443||api.example.com").is_some());
-        assert!(cluster_host("outbound|80|v1|a.b.svc.cluster.local").is_some());
+        assert!(cluster_host("outbound|443||api.example.com".to_owned()).is_some());
+        assert!(cluster_host("outbound|80|v1|a.b.svc.cluster.local".to_owned()).is_some());
         for cluster in [
             "",
             "BlackHoleCluster",
@@ -137,7 +141,7 @@ mod tests {
             "outbound|x||a.b",
             "outbound|80||a|b",
         ] {
-            assert_eq!(cluster_host(cluster), None, "{cluster}");
+            assert_eq!(cluster_host(cluster.to_owned()), None, "{cluster}");
         }
     }
 }

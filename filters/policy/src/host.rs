@@ -14,17 +14,17 @@ const MAX_LABEL: usize = 63;
 
 /// A DNS name: lower case, no trailing dot, labels of `[a-z0-9_-]`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(String);
+pub struct Name(Vec<u8>);
 
 impl Name {
-    fn from_ascii(text: Vec<u8>) -> Result<Self, InvalidHost> {
-        // It never fails: who calls has looked at every byte.
-        let text = String::from_utf8(text);
-        text.map(Self).map_err(|_| InvalidHost::Empty)
-    }
-
     /// The canonical text, such as `shop.example.com`.
     pub fn as_str(&self) -> &str {
+        // Never the default: every byte is ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The same in bytes, at no cost.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
@@ -47,13 +47,13 @@ pub enum Host {
 impl Host {
     /// The host that is not known: only `*` matches it.
     pub(crate) const fn none() -> Self {
-        Self::Name(Name(String::new()))
+        Self::Name(Name(Vec::new()))
     }
 
     /// The text of its `Display`, for a module that must not carry that.
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
-            Self::Name(name) => name.as_str().as_bytes().to_vec(),
+            Self::Name(name) => name.0.clone(),
             Self::Address(address) => {
                 let mut text = Vec::new();
                 if address.is_ipv6() {
@@ -69,7 +69,7 @@ impl Host {
     }
 
     pub(crate) fn is_none(&self) -> bool {
-        matches!(self, Self::Name(name) if name.as_str().is_empty())
+        matches!(self, Self::Name(name) if name.0.is_empty())
     }
 }
 
@@ -170,7 +170,7 @@ impl Authority {
         // As nearly every client writes it. One pass, instead of one for each thing that could be.
         if is_canonical_name(&raw) {
             return Ok(Self {
-                host: Host::Name(Name::from_ascii(raw)?),
+                host: Host::Name(Name(raw)),
                 port: None,
             });
         }
@@ -179,7 +179,7 @@ impl Authority {
             (Written::Name { length }, port) => {
                 raw.truncate(length);
                 raw.make_ascii_lowercase();
-                (Host::Name(Name::from_ascii(raw)?), port)
+                (Host::Name(Name(raw)), port)
             }
         };
         Ok(Self { host, port })

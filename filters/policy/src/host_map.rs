@@ -224,7 +224,7 @@ impl HostMap {
             HostPattern::Exact(name) => (Kind::Exact, name),
             HostPattern::Suffix(name) => (Kind::Suffix, name),
         };
-        let name = name.as_str().as_bytes();
+        let name = name.as_bytes();
         let written = written.get(..name.len()).filter(|part| *part == name);
         self.insert_name(kind, written.unwrap_or(name), grant)
     }
@@ -383,7 +383,7 @@ impl HostMap {
             return;
         }
         let flow = match host {
-            Host::Name(name) => self.visit_name(name.as_str(), &mut each),
+            Host::Name(name) => self.visit_name(name.as_bytes(), &mut each),
             Host::Address(address) => self.visit_address(*address, &mut each),
         };
         if flow.is_continue() {
@@ -448,10 +448,9 @@ impl HostMap {
 
     fn visit_name(
         &self,
-        name: &str,
+        name: &[u8],
         each: &mut impl FnMut(u16, Option<u16>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let name = name.as_bytes();
         let (mut hash, mut labels) = hash_name(name);
         let exact = self.probe(Kind::Exact, finish(Kind::Exact, hash), name);
         self.visit_slot(exact, each)?;

@@ -134,9 +134,8 @@ impl Mesh {
         self.namespaces.extend(others.map(str::to_owned));
     }
 
-    /// True if the address is in `mesh.cidrs`.
+    /// True if the address, in its canonical form, is in `mesh.cidrs`.
     pub fn has_address(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
         self.cidrs.iter().any(|network| contains(network, address))
     }
 
