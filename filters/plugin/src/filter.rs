@@ -27,6 +27,8 @@ pub(crate) struct Filter {
     pub(crate) tag_property: String,
     /// The day, if a rule of the policy expires.
     pub(crate) today: Rc<Cell<Option<Date>>>,
+    /// True if no TLS ended here at the request before.
+    pub(crate) after_plaintext: Cell<bool>,
     counters: Counters,
     ends: Ends,
 }
@@ -68,6 +70,7 @@ impl Filter {
             namespace,
             tag_property,
             today,
+            after_plaintext: Cell::new(false),
             counters,
             ends,
         })
@@ -87,7 +90,9 @@ impl Filter {
 
     /// Decides over the request of the current callback, and carries the decision out.
     pub(crate) fn on_request(&self) -> (Outcome, Direction) {
-        let verdict = self.policy.decide(self.vantage, &mut Live { filter: self });
+        let mut evidence = Live::new(self);
+        let verdict = self.policy.decide(self.vantage, &mut evidence);
+        evidence.remember();
         (self.carry_out(&verdict), verdict.direction)
     }
 
@@ -107,37 +112,42 @@ impl Filter {
             Some(caller) => self.counters.count_caller(caller, decision, direction),
             None => Ok(()),
         });
-        self.note(counted);
-        self.tell(&Entry {
-            decision,
-            rule: self.label(verdict.reason),
-            direction,
-            evidence: verdict.evidence,
-            component: Some(verdict.component),
-            authority: verdict.authority.as_ref(),
-            dry_run: verdict.dry_run.map(|dry_run| self.would(dry_run)),
-        });
-        if let Some(refusal) = self.policy.refusal(verdict) {
-            return reply(
-                refusal.status,
-                grpc_status(verdict.reason),
-                &self.details(verdict.reason),
-                refusal.body,
-            );
+        if let Err(Refused(status)) = counted {
+            not_counted(status);
+        }
+        if self.policy.tags.filter_state || verdict.dry_run.is_some() {
+            self.tell(&Entry {
+                decision,
+                rule: self.label(verdict.reason),
+                direction,
+                evidence: verdict.evidence,
+                component: Some(verdict.component),
+                authority: verdict.authority.as_ref(),
+                dry_run: verdict.dry_run.map(|dry_run| self.would(dry_run)),
+            });
+        }
+        if decision != Action::Allow {
+            return self.refuse(verdict);
         }
         match self.write_tags(verdict) {
             Ok(()) => Outcome::Continue,
             // A client's own tag must not pass for ours.
-            Err(Refused(status)) => {
-                log::error!("a tag was not written: the host answered {status}");
-                reply(
-                    500,
-                    GrpcStatus::Internal,
-                    "meridian_tag_not_written",
-                    "internal error\n",
-                )
-            }
+            Err(Refused(status)) => tag_not_written(status),
         }
+    }
+
+    // Out of the way of what goes on.
+    #[cold]
+    fn refuse(&self, verdict: &Verdict) -> Outcome {
+        let Some(refusal) = self.policy.refusal(verdict) else {
+            return Outcome::Continue;
+        };
+        reply(
+            refusal.status,
+            grpc_status(verdict.reason),
+            &self.details(verdict.reason),
+            refusal.body,
+        )
     }
 
     /// Takes the tags out of a request's trailers, which some servers add to its headers: no tag of
@@ -166,14 +176,16 @@ impl Filter {
     pub(crate) fn on_connection(&self) -> Outcome {
         let verdict = self
             .policy
-            .decide_connection(self.vantage, &mut Live { filter: self });
+            .decide_connection(self.vantage, &mut Live::new(self));
         let counted = self.counters.count(
             verdict.reason,
             ComponentType::Application,
             verdict.direction,
             verdict.dry_run,
         );
-        self.note(counted);
+        if let Err(Refused(status)) = counted {
+            not_counted(status);
+        }
         self.tell(&Entry {
             decision: verdict.decision,
             rule: self.label(verdict.reason),
@@ -200,14 +212,8 @@ impl Filter {
         }
     }
 
-    /// Says what was not counted.
-    fn note(&self, counted: Result<(), Refused>) {
-        if let Err(Refused(status)) = counted {
-            log::warn!("a decision was not counted: the host answered {status}");
-        }
-    }
-
     /// Tells the access log: all of the decision, or only what a dry run would have done.
+    #[cold]
     fn tell(&self, entry: &Entry<'_>) {
         if self.policy.tags.filter_state {
             set(filter_state::NAME, &entry.encode(self.vantage));
@@ -244,20 +250,36 @@ impl Filter {
     }
 
     fn write_tags(&self, verdict: &Verdict) -> Result<(), Refused> {
-        let values = [
-            verdict.direction.as_str(),
-            verdict.component.as_str(),
-            verdict.evidence.as_str(),
-        ];
-        for (header, value) in self.tag_headers().into_iter().zip(values) {
-            let Some(header) = header else { continue };
-            match verdict.tags {
-                TagWrite::Replace => host::replace_request_header(header, value)?,
-                TagWrite::Remove => host::remove_request_header(header)?,
-            }
+        let tags = &self.policy.tags;
+        let write = |header: &str, value: &str| match verdict.tags {
+            TagWrite::Replace => host::replace_request_header(header, value),
+            TagWrite::Remove => host::remove_request_header(header),
+        };
+        write(&tags.direction_header, verdict.direction.as_str())?;
+        if let Some(header) = &tags.component_header {
+            write(header, verdict.component.as_str())?;
+        }
+        if let Some(header) = &tags.evidence_header {
+            write(header, verdict.evidence.as_str())?;
         }
         Ok(())
     }
+}
+
+#[cold]
+fn not_counted(status: u32) {
+    log::warn!("a decision was not counted: the host answered {status}");
+}
+
+#[cold]
+fn tag_not_written(status: u32) -> Outcome {
+    log::error!("a tag was not written: the host answered {status}");
+    reply(
+        500,
+        GrpcStatus::Internal,
+        "meridian_tag_not_written",
+        "internal error\n",
+    )
 }
 
 /// What a gRPC client reads of a refusal in the place of the HTTP status.

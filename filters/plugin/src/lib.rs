@@ -3,38 +3,40 @@
 //! A module is one line, [`module!`], that says which vantage points it serves. Everything that
 //! can be known before a request is done when the policy is loaded.
 
-#![deny(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
 )]
 
-mod connection;
+#[cfg(target_arch = "wasm32")]
+mod allocator;
 mod counters;
+mod dispatch;
 mod ends;
 mod evidence;
 mod filter;
 mod filter_state;
 mod host;
-mod http;
 mod root;
+mod streams;
 
 pub use meridian_policy::Vantage;
 
-/// Smaller and faster than the target's own allocator, which a module would carry otherwise.
-#[cfg(target_arch = "wasm32")]
-#[global_allocator]
-static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
+use root::Root;
 
 /// Starts a module that serves these vantage points. Called by [`module!`].
 pub fn start(vantages: &'static [Vantage]) {
     // Also installs the hook without which a panic's message is lost.
     proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);
     proxy_wasm::set_root_context(match vantages {
-        [Vantage::Ingress] => |_| Box::new(root::Root::new(&[Vantage::Ingress])),
-        [Vantage::Egress] => |_| Box::new(root::Root::new(&[Vantage::Egress])),
-        _ => |_| Box::new(root::Root::new(&[Vantage::Inbound, Vantage::Outbound])),
+        [Vantage::Ingress] => |root| Box::new(Root::new(root, &[Vantage::Ingress])),
+        [Vantage::Egress] => |root| Box::new(Root::new(root, &[Vantage::Egress])),
+        _ => |root| Box::new(Root::new(root, &[Vantage::Inbound, Vantage::Outbound])),
     });
 }
 

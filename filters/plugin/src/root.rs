@@ -1,18 +1,16 @@
 //! The plugin: loads the policy, or refuses it with every error's place in the log.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use meridian_policy::{Date, Policy, Vantage};
-use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
-use proxy_wasm::types::ContextType;
+use proxy_wasm::traits::{Context, RootContext};
 
-use crate::connection::Connection;
+use crate::dispatch;
 use crate::evidence::text;
 use crate::filter::{Filter, Subject};
 use crate::filter_state;
 use crate::host::{self, Refused};
-use crate::http::Stream;
 
 /// Errors of a policy that go to the log; the rest is counted, for `meridian check` to list.
 const LOGGED_ERRORS: usize = 20;
@@ -52,21 +50,32 @@ fn listener_vantage() -> Option<Vantage> {
     }
 }
 
+/// What requests and connections need of their plugin.
+pub(crate) struct Plugin {
+    pub(crate) subject: Cell<Subject>,
+    /// `None` without a policy.
+    pub(crate) filters: RefCell<Option<Rc<Filters>>>,
+}
+
 /// The root context.
 pub(crate) struct Root {
     vantages: &'static [Vantage],
-    subject: Subject,
-    filters: Option<Rc<Filters>>,
+    plugin: Rc<Plugin>,
     /// The day, for rules that expire; read on a tick, never in a request.
     today: Rc<Cell<Option<Date>>>,
 }
 
 impl Root {
-    pub(crate) fn new(vantages: &'static [Vantage]) -> Self {
+    /// The plugin of the root context `id`.
+    pub(crate) fn new(id: u32, vantages: &'static [Vantage]) -> Self {
+        let plugin = Rc::new(Plugin {
+            subject: Cell::new(Subject::Requests),
+            filters: RefCell::new(None),
+        });
+        dispatch::register(id, plugin.clone());
         Self {
             vantages,
-            subject: Subject::Requests,
-            filters: None,
+            plugin,
             today: Rc::default(),
         }
     }
@@ -96,7 +105,7 @@ impl Root {
         let root_id = text("plugin_root_id").unwrap_or_default();
         let root_id = match root_id.strip_suffix(".tcp") {
             Some(vantage) => {
-                self.subject = Subject::Connections;
+                self.plugin.subject.set(Subject::Connections);
                 vantage
             }
             None => &root_id,
@@ -105,8 +114,9 @@ impl Root {
             .vantages
             .iter()
             .find(|vantage| vantage.as_str() == root_id);
+        let subject = self.plugin.subject.get();
         let is_gateway = named.is_some() && self.vantages.len() == 1;
-        if self.subject == Subject::Connections && !is_gateway {
+        if subject == Subject::Connections && !is_gateway {
             return Err(vec![
                 "the plugin's root id asks for a network filter that this module is not; write \
                  `ingress.tcp` or `egress.tcp` with the gateway's module"
@@ -114,7 +124,7 @@ impl Root {
             ]);
         }
         let vantages = named.map_or(self.vantages, std::slice::from_ref);
-        if policy.metrics.any() && self.subject == Subject::Requests && !host::exports_on_log() {
+        if policy.metrics.any() && subject == Subject::Requests && !host::exports_on_log() {
             return Err(vec![
                 "metrics: a lean module measures nothing; take the one without `_lean`".to_owned(),
             ]);
@@ -127,7 +137,7 @@ impl Root {
             let filter = Filter::new(
                 policy.clone(),
                 *vantage,
-                self.subject,
+                subject,
                 namespace.clone(),
                 self.today.clone(),
             );
@@ -152,7 +162,7 @@ impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
         match self.load() {
             Ok(filters) => {
-                self.filters = Some(Rc::new(filters));
+                self.plugin.filters.replace(Some(Rc::new(filters)));
                 true
             }
             Err(errors) => {
@@ -172,25 +182,5 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         self.read_clock();
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(match self.subject {
-            Subject::Requests => ContextType::HttpContext,
-            Subject::Connections => ContextType::StreamContext,
-        })
-    }
-
-    fn create_stream_context(&self, _: u32) -> Option<Box<dyn StreamContext>> {
-        Some(Box::new(Connection {
-            filters: self.filters.clone(),
-        }))
-    }
-
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream {
-            filters: self.filters.clone(),
-            direction: None,
-        }))
     }
 }

@@ -12,11 +12,14 @@ const HOST: &str = "env";
 /// An import that no host has: the answer is put in its place, whether the module exports
 /// `proxy_on_log`, which its own code cannot see.
 const EXPORTS_ON_LOG: &str = "meridian_exports_on_log";
+/// What the names of the filters' own functions begin with, and those of the SDK's callbacks.
+const OWN: &str = "meridian_";
+const SDK: &str = "proxy_";
 /// The callback at the end of a request.
 pub(super) const ON_LOG: &str = "proxy_on_log";
 
-/// A module as the host should get it: of the exports those in `keep` alone, of the imports those
-/// in `calls`, then nothing that they do not reach, and no custom section.
+/// A module as the host should get it: the filters' own callbacks in the place of the SDK's, of the
+/// exports those in `keep` alone, of the imports those in `calls`, then nothing that they do not reach, and no custom section.
 ///
 /// The SDK's tables of callbacks hold every default method, and with them host calls that no
 /// filter makes. A function that makes one traps instead: the module cannot even ask the host for
@@ -33,6 +36,7 @@ pub fn strip(compiled: &[u8], keep: &[&str], calls: &[&str]) -> anyhow::Result<V
     let mut module = config.parse(compiled).context("it is not a valid module")?;
 
     check_imports(&module)?;
+    let has_own = put_own_functions(&mut module);
     let dropped: Vec<_> = module
         .exports
         .iter()
@@ -45,7 +49,10 @@ pub fn strip(compiled: &[u8], keep: &[&str], calls: &[&str]) -> anyhow::Result<V
     check_exports(&module, keep)?;
     answer_exports_on_log(&mut module, keep.contains(&ON_LOG))?;
     trap_at_other_calls(&mut module, calls);
-    trap_in_wrappers(&mut module);
+    trap_where(&mut module, is_wrapper);
+    if has_own {
+        trap_where(&mut module, is_replaced);
+    }
     let custom: Vec<_> = module.customs.iter().map(|(id, _)| id).collect();
     for section in custom {
         module.customs.delete(section);
@@ -69,6 +76,30 @@ fn check_imports(module: &Module) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Exports the functions that the filters have of their own, `meridian_on_…` and `meridian_malloc`, in
+/// the place of the SDK's; false if it has none, as the yardstick.
+fn put_own_functions(module: &mut Module) -> bool {
+    let exports = module.exports.iter();
+    let own: Vec<(String, ExportItem)> = exports
+        .filter_map(|export| {
+            let name = export.name.strip_prefix(OWN)?;
+            let name = match name.strip_prefix("on_") {
+                Some(_) => format!("{SDK}{name}"),
+                None => name.to_owned(),
+            };
+            Some((name, export.item))
+        })
+        .collect();
+    let has_own = !own.is_empty();
+    for (name, item) in own {
+        let sdk = module.exports.iter_mut().find(|export| export.name == name);
+        if let Some(export) = sdk {
+            export.item = item;
+        }
+    }
+    has_own
 }
 
 fn answer_exports_on_log(module: &mut Module, answer: bool) -> anyhow::Result<()> {
@@ -112,17 +143,27 @@ fn trap_at_other_calls(module: &mut Module, calls: &[&str]) {
     }
 }
 
-/// Replaces the bodies of the methods that the SDK's traits have for filters to call.
-fn trap_in_wrappers(module: &mut Module) {
-    let wrappers: Vec<FunctionId> = module
+/// Replaces the bodies of the functions that have such a name.
+fn trap_where(module: &mut Module, is_so: fn(&str) -> bool) {
+    let found: Vec<FunctionId> = module
         .funcs
         .iter_local()
         .map(|(id, _)| id)
-        .filter(|id| is_wrapper(module.funcs.get(*id).name.as_deref().unwrap_or_default()))
+        .filter(|id| is_so(module.funcs.get(*id).name.as_deref().unwrap_or_default()))
         .collect();
-    for wrapper in wrappers {
-        trap(module, wrapper);
+    for function in found {
+        trap(module, function);
     }
+}
+
+/// True for the mangled names of what the SDK does at the start of a request or connection, where the
+/// filters have callbacks of their own.
+fn is_replaced(name: &str) -> bool {
+    let method = name.strip_prefix("_ZN10proxy_wasm10dispatcher10Dispatcher");
+    method.is_some_and(|method| {
+        method.starts_with("19create_http_context17h")
+            || method.starts_with("21create_stream_context17h")
+    })
 }
 
 /// True for the mangled name of a default method of the SDK's traits that is no callback:
@@ -270,6 +311,22 @@ mod tests {
             // Nobody asks in the first one, so that the answer is not there either.
             assert_eq!(answers, if expected == 1 { vec![1] } else { vec![] });
         }
+    }
+
+    #[test]
+    fn a_callback_of_the_filter_s_own_takes_the_place_of_the_sdk_s() {
+        let mut module = Module::from_buffer(&module("env")).unwrap();
+        for (from, to) in [("kept", "meridian_on_log"), ("dropped", ON_LOG)] {
+            let export = module.exports.iter_mut().find(|one| one.name == from);
+            to.clone_into(&mut export.unwrap().name);
+        }
+        let calls = ["host_kept", "host_dropped"];
+        let stripped = strip(&module.emit_wasm(), &["memory", ON_LOG], &calls).unwrap();
+        let module = Module::from_buffer(&stripped).unwrap();
+        let exports: Vec<&str> = module.exports.iter().map(|e| e.name.as_str()).collect();
+        assert_eq!(exports, ["memory", ON_LOG]);
+        let imports: Vec<&str> = module.imports.iter().map(|i| i.name.as_str()).collect();
+        assert_eq!(imports, ["host_kept"]);
     }
 
     #[test]

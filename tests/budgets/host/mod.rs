@@ -21,8 +21,8 @@ pub use world::{Answers, Reply, World};
 /// More than any test takes.
 const FUEL: u64 = 1 << 60;
 
-/// The context of the plugin; those of requests and connections come after it.
-const ROOT: u32 = 1;
+/// The context of the first plugin; all others come after it.
+pub const ROOT: u32 = 1;
 
 /// The modules, built once a run.
 pub static MODULES: LazyLock<Modules> =
@@ -118,7 +118,7 @@ impl Host {
             last_context: ROOT,
         };
         host.call::<_, ()>("_initialize", ());
-        host.call::<_, ()>("proxy_on_context_create", (ROOT, 0u32));
+        host.create(ROOT, 0);
         host
     }
 
@@ -134,13 +134,28 @@ impl Host {
         Self::start_module(root_id, true)
     }
 
+    /// Another plugin in the same VM, as for a policy that is exchanged; its root context.
+    pub fn add_plugin(&mut self, root_id: &str, policy: &str) -> u32 {
+        self.last_context += 1;
+        let root = self.last_context;
+        self.create(root, 0);
+        self.world_mut().own.property("plugin_root_id", root_id);
+        self.world_mut().answers.property("plugin_root_id", root_id);
+        assert!(self.configure_at(root, policy), "{:?}", self.world().calls);
+        root
+    }
+
     /// Hands the policy over; true if the module took it.
     pub fn configure(&mut self, policy: &str) -> bool {
+        self.configure_at(ROOT, policy)
+    }
+
+    fn configure_at(&mut self, root: u32, policy: &str) -> bool {
         let world = self.world_mut();
         world.configuration = policy.as_bytes().to_vec();
         world.forget();
         let size = u32::try_from(policy.len()).unwrap();
-        self.call::<_, u32>("proxy_on_configure", (ROOT, size)) == 1
+        self.call::<_, u32>("proxy_on_configure", (root, size)) == 1
     }
 
     /// What the module sees, and what it did.
@@ -187,19 +202,10 @@ impl Host {
         decide: impl FnOnce(&mut Self, u32) -> u32,
     ) -> Seen {
         self.world_mut().stream(answers);
-        self.last_context += 1;
-        let context = self.last_context;
-        self.callback("proxy_on_context_create");
-        self.call::<_, ()>("proxy_on_context_create", (context, ROOT));
+        let context = self.open(ROOT);
         self.callback(first);
         let action = decide(self, context);
-        // Envoy calls both at a stream's end, and neither where the module does not export it.
-        for callback in ["proxy_on_done", "proxy_on_log", "proxy_on_delete"] {
-            if self.instance.get_func(&self.store, callback).is_some() {
-                self.callback(callback);
-                self.call::<_, ()>(callback, context);
-            }
-        }
+        self.close(context);
         let world = self.world_mut();
         Seen {
             action: match action {
@@ -215,6 +221,47 @@ impl Host {
             reply: world.reply.take(),
             closed: world.closed,
         }
+    }
+
+    /// Begins a request or connection of a plugin; its context.
+    pub fn open(&mut self, root: u32) -> u32 {
+        self.last_context += 1;
+        self.callback("proxy_on_context_create");
+        self.create(self.last_context, root);
+        self.last_context
+    }
+
+    /// Tells the module of a request's headers, in a context that is open.
+    pub fn headers(&mut self, context: u32, answers: &Answers) -> Action {
+        self.world_mut().stream(answers);
+        match self.call("proxy_on_request_headers", (context, 1u32, 1u32)) {
+            0u32 => Action::Continue,
+            _ => Action::Pause,
+        }
+    }
+
+    /// Tells the module of a new connection, in a context that is open.
+    pub fn connected(&mut self, context: u32, answers: &Answers) -> Action {
+        self.world_mut().stream(answers);
+        match self.call("proxy_on_new_connection", context) {
+            0u32 => Action::Continue,
+            _ => Action::Pause,
+        }
+    }
+
+    /// Ends a request or connection, or a plugin.
+    pub fn close(&mut self, context: u32) {
+        // Envoy calls both at a stream's end, and neither where the module does not export it.
+        for callback in ["proxy_on_done", "proxy_on_log", "proxy_on_delete"] {
+            if self.instance.get_func(&self.store, callback).is_some() {
+                self.callback(callback);
+                self.call::<_, ()>(callback, context);
+            }
+        }
+    }
+
+    fn create(&mut self, context: u32, root: u32) {
+        self.call::<_, ()>("proxy_on_context_create", (context, root));
     }
 
     /// Calls the plugin's tick, if it asked for one.

@@ -109,8 +109,8 @@ pub struct World {
     pub(super) buffers: usize,
     pub(super) returned: usize,
     pub(super) instructions: u64,
-    pub(super) reply: Option<Reply>,
-    pub(super) closed: bool,
+    pub reply: Option<Reply>,
+    pub closed: bool,
     /// The period that ticks were asked for in, in milliseconds.
     pub tick: Option<u32>,
     /// The filter state that the current request set.

@@ -1,0 +1,183 @@
+//! The callbacks of requests and connections.
+//!
+//! The SDK keeps a boxed object for each and looks for it in up to three maps at every callback, which
+//! takes longer than a decision does. `meridian build` exports these functions in the place of the
+//! SDK's of the same name (`proxy_on_…`), which still do all the rest: the plugin's own callbacks.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use meridian_policy::Direction;
+
+#[cfg(target_arch = "wasm32")]
+use crate::allocator::in_request;
+use crate::filter::{Filter, Outcome, Subject, close, reply};
+use crate::host::GrpcStatus;
+use crate::root::{Filters, Plugin};
+use crate::streams::Streams;
+
+/// What the ABI calls `Action`.
+const CONTINUE: u32 = 0;
+const PAUSE: u32 = 1;
+
+/// The SDK's functions of the same name.
+mod sdk {
+    unsafe extern "C" {
+        pub(super) safe fn proxy_on_context_create(context: u32, root: u32);
+        pub(super) safe fn proxy_on_log(context: u32);
+        pub(super) safe fn proxy_on_delete(context: u32);
+    }
+}
+
+/// One request or connection.
+struct Stream {
+    /// `None` while the plugin has no policy.
+    filters: Option<Rc<Filters>>,
+    /// `None` until it is decided over.
+    direction: Option<Direction>,
+}
+
+thread_local! {
+    /// The plugins of this VM by their root contexts: one, or for a while two when a policy was
+    /// exchanged.
+    static PLUGINS: RefCell<Vec<(u32, Rc<Plugin>)>> = const { RefCell::new(Vec::new()) };
+    static STREAMS: RefCell<Streams<Stream>> = const { RefCell::new(Streams::new()) };
+}
+
+/// Makes a plugin known by its root context.
+pub(crate) fn register(root: u32, plugin: Rc<Plugin>) {
+    PLUGINS.with_borrow_mut(|plugins| plugins.push((root, plugin)));
+}
+
+/// A plugin, request or connection begins; `root` is 0 for a plugin.
+// SAFETY: no other function has the name.
+#[unsafe(no_mangle)]
+pub extern "C" fn meridian_on_context_create(context: u32, root: u32) {
+    let stream = PLUGINS.with_borrow(|plugins| {
+        let (_, plugin) = plugins.iter().find(|(known, _)| *known == root)?;
+        Some(Stream {
+            filters: plugin.filters.borrow().clone(),
+            direction: None,
+        })
+    });
+    match stream {
+        Some(stream) => STREAMS.with_borrow_mut(|streams| streams.insert(context, stream)),
+        None => sdk::proxy_on_context_create(context, root),
+    }
+}
+
+/// The filters of a request or connection; `None` without a policy.
+fn filters(context: u32) -> Option<Rc<Filters>> {
+    STREAMS.with_borrow_mut(|streams| streams.get_mut(context)?.filters.clone())
+}
+
+/// The filter for the current request or connection; `None` without a policy, at a sidecar's listener
+/// that is neither inbound nor outbound, and where an HTTP filter has the root id of a network filter,
+/// or the other way round.
+fn current(filters: &Option<Rc<Filters>>, subject: Subject) -> Option<&Filter> {
+    let filter = filters.as_ref()?.current()?;
+    (filter.subject == subject).then_some(filter)
+}
+
+/// The request's headers have arrived.
+// SAFETY: no other function has the name.
+#[unsafe(no_mangle)]
+pub extern "C" fn meridian_on_request_headers(context: u32, _: u32, _: u32) -> u32 {
+    in_request(|| {
+        let filters = filters(context);
+        let outcome = match current(&filters, Subject::Requests) {
+            Some(filter) => {
+                let (outcome, direction) = filter.on_request();
+                if filter.policy.metrics.any() {
+                    remember(context, direction);
+                }
+                outcome
+            }
+            None => reply(
+                503,
+                GrpcStatus::Unavailable,
+                "meridian_no_policy",
+                "no policy\n",
+            ),
+        };
+        action(outcome)
+    })
+}
+
+/// Keeps the direction for the end of the request.
+#[cold]
+fn remember(context: u32, direction: Direction) {
+    STREAMS.with_borrow_mut(|streams| {
+        if let Some(stream) = streams.get_mut(context) {
+            stream.direction = Some(direction);
+        }
+    });
+}
+
+/// The request's trailers have arrived.
+// SAFETY: no other function has the name.
+#[unsafe(no_mangle)]
+pub extern "C" fn meridian_on_request_trailers(context: u32, _: u32) -> u32 {
+    in_request(|| {
+        let filters = filters(context);
+        let filter = current(&filters, Subject::Requests);
+        action(filter.map_or(Outcome::Refused, Filter::on_trailers))
+    })
+}
+
+/// A connection was opened whose bytes pass unread.
+// SAFETY: no other function has the name.
+#[unsafe(no_mangle)]
+pub extern "C" fn meridian_on_new_connection(context: u32) -> u32 {
+    in_request(|| {
+        let filters = filters(context);
+        let filter = current(&filters, Subject::Connections);
+        action(filter.map_or_else(close, Filter::on_connection))
+    })
+}
+
+/// A request or connection has ended.
+// SAFETY: no other function has the name.
+#[unsafe(no_mangle)]
+pub extern "C" fn meridian_on_log(context: u32) {
+    let stream = STREAMS.with_borrow_mut(|streams| {
+        let stream = streams.get_mut(context)?;
+        Some((stream.filters.clone(), stream.direction))
+    });
+    let Some((filters, direction)) = stream else {
+        return sdk::proxy_on_log(context);
+    };
+    // Which filter it was can be a question to the host: not for nothing.
+    if let Some(filters) = filters
+        && filters.measure_ends()
+    {
+        in_request(|| {
+            if let Some(filter) = filters.current() {
+                filter.on_end(direction);
+            }
+        });
+    }
+}
+
+/// A plugin, request or connection is gone.
+// SAFETY: no other function has the name.
+#[unsafe(no_mangle)]
+pub extern "C" fn meridian_on_delete(context: u32) {
+    if STREAMS.with_borrow_mut(|streams| streams.remove(context).is_none()) {
+        PLUGINS.with_borrow_mut(|plugins| plugins.retain(|(root, _)| *root != context));
+        sdk::proxy_on_delete(context);
+    }
+}
+
+fn action(outcome: Outcome) -> u32 {
+    match outcome {
+        Outcome::Continue => CONTINUE,
+        Outcome::Refused => PAUSE,
+    }
+}
+
+/// Natively nothing is pooled.
+#[cfg(not(target_arch = "wasm32"))]
+fn in_request<T>(callback: impl FnOnce() -> T) -> T {
+    callback()
+}
