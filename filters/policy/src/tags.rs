@@ -90,12 +90,15 @@ impl Tags {
 /// The longest header name.
 pub const MAX_NAME: usize = 64;
 
-/// Headers that Envoy writes itself.
-pub const ENVOY_S: [&str; 2] = ["x-envoy-", "x-forwarded-"];
+/// What the names of headers begin with that Envoy writes itself.
+pub const ENVOY_S: [&str; 3] = ["x-b3-", "x-envoy-", "x-forwarded-"];
 
-/// Headers that a tag would break the request with.
-pub const FORBIDDEN: [&str; 14] = [
+/// Headers that a tag would break the request with, or its trace.
+pub const FORBIDDEN: [&str; 23] = [
+    "accept",
+    "accept-encoding",
     "authorization",
+    "b3",
     "connection",
     "content-length",
     "content-type",
@@ -104,11 +107,17 @@ pub const FORBIDDEN: [&str; 14] = [
     "grpc-timeout",
     "host",
     "keep-alive",
+    "origin",
     "proxy-connection",
+    "range",
     "te",
+    "traceparent",
+    "tracestate",
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "user-agent",
+    "x-request-id",
 ];
 
 fn read_header(errors: &mut Errors, fields: Fields<'_>, field: &'static str) -> Option<String> {
