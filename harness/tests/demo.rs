@@ -129,8 +129,29 @@ fn the_demo_fails_when_the_policy_does_not_come_true() {
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{stdout}");
     assert!(stdout.contains("WRONG"), "{stdout}");
+    // 14 without NGINX.
+    let ends = [14, 16].map(|all| format!("1 of {all} requests were NOT as the policy says"));
+    assert!(ends.iter().any(|end| stdout.contains(end)), "{stdout}");
+}
+
+/// A worker that has no room for a VM is live without it, and would let everything pass.
+#[test]
+fn an_envoy_without_room_for_its_vms_is_an_error() {
+    let envoy = meridian::envoy::obtain(None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let wrapper = folder.path().join("envoy");
+    // Enough for the VMs with which a sidecar's Envoy tries its two filters, not for its workers'.
+    let script = format!(
+        "#!/bin/sh\nulimit -v 48000000\nexec {} \"$@\"\n",
+        envoy.display()
+    );
+    std::fs::write(&wrapper, script).unwrap();
+    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = demo(&["--envoy", wrapper.to_str().unwrap()]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(
-        stdout.contains("1 of 16 requests were NOT as the policy says"),
-        "{stdout}"
+        stderr.contains("a worker without a filter's VM") && stderr.contains("ulimit -v unlimited"),
+        "{stderr}"
     );
 }

@@ -128,7 +128,12 @@ impl Envoy {
                     .map(|(name, value)| (name, value)),
             );
         let mut process = ChildProcess::spawn(command, &folder.join(format!("{name}.log")))?;
-        let admin = await_live(&mut process, &admin_path).await.map_err(|why| {
+        let live = await_live(&mut process, &admin_path).await;
+        let admin = live.and_then(|admin| {
+            has_all_vms(process.log_path())?;
+            Ok(admin)
+        });
+        let admin = admin.map_err(|why| {
             let lines = quote_log(process.log_path());
             anyhow::anyhow!(
                 "Envoy `{name}` {why:#}; its files are in {}{lines}",
@@ -288,6 +293,22 @@ async fn await_live(process: &mut ChildProcess, admin_path: &Path) -> anyhow::Re
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
+}
+
+/// What Envoy logs of a VM that it could not start.
+const NO_VM: &str = "Failed to create new Wasm instance";
+
+/// That every worker has its filters. Envoy is live without them too, and a worker that got no VM lets
+/// everything pass, whatever the `failure_policy` (Envoy 1.40). The error completes the sentence
+/// "Envoy `name` …".
+fn has_all_vms(log: &Path) -> anyhow::Result<()> {
+    if String::from_utf8_lossy(&fs::read(log)?).contains(NO_VM) {
+        bail!(
+            "has a worker without a filter's VM, where everything would pass: a VM reserves 10 GB of the \
+             address space, so raise its limit (`ulimit -v unlimited`)"
+        );
+    }
+    Ok(())
 }
 
 /// The lines of a log that say what went wrong, ready to be put after a message: `:` and each on
