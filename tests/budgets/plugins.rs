@@ -93,7 +93,7 @@ fn thousands_of_requests_are_open_at_once() {
             Action::Continue
         );
         host.close(context);
-        if open.len() % 3 == 0 && !open.is_empty() {
+        if open.len().is_multiple_of(3) && !open.is_empty() {
             let first = open.remove(0);
             assert_eq!(
                 host.headers(first, &plaintext("x.example.com")),

@@ -2,6 +2,7 @@
 //! the upstream, what is counted and what is logged.
 
 mod grpc;
+mod guess;
 mod http1;
 mod http2;
 mod http3;

@@ -1,8 +1,8 @@
 //! The callbacks of requests and connections.
 //!
 //! The SDK keeps a boxed object for each and looks for it in up to three maps at every callback, which
-//! takes longer than a decision does. `meridian build` exports these functions in the place of the
-//! SDK's of the same name (`proxy_on_…`), which still do all the rest: the plugin's own callbacks.
+//! takes longer than a decision does. `meridian build` exports each `meridian_proxy_on_…` here in the
+//! place of the SDK's `proxy_on_…`, which still do all the rest: the plugin's own callbacks.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -52,7 +52,7 @@ pub(crate) fn register(root: u32, plugin: Rc<Plugin>) {
 /// A plugin, request or connection begins; `root` is 0 for a plugin.
 // SAFETY: no other function has the name.
 #[unsafe(no_mangle)]
-pub extern "C" fn meridian_on_context_create(context: u32, root: u32) {
+pub extern "C" fn meridian_proxy_on_context_create(context: u32, root: u32) {
     let stream = PLUGINS.with_borrow(|plugins| {
         let (_, plugin) = plugins.iter().find(|(known, _)| *known == root)?;
         Some(Stream {
@@ -82,7 +82,7 @@ fn current(filters: &Option<Rc<Filters>>, subject: Subject) -> Option<&Filter> {
 /// The request's headers have arrived.
 // SAFETY: no other function has the name.
 #[unsafe(no_mangle)]
-pub extern "C" fn meridian_on_request_headers(context: u32, _: u32, _: u32) -> u32 {
+pub extern "C" fn meridian_proxy_on_request_headers(context: u32, _: u32, _: u32) -> u32 {
     in_request(|| {
         let filters = filters(context);
         let outcome = match current(&filters, Subject::Requests) {
@@ -117,7 +117,7 @@ fn remember(context: u32, direction: Direction) {
 /// The request's trailers have arrived.
 // SAFETY: no other function has the name.
 #[unsafe(no_mangle)]
-pub extern "C" fn meridian_on_request_trailers(context: u32, _: u32) -> u32 {
+pub extern "C" fn meridian_proxy_on_request_trailers(context: u32, _: u32) -> u32 {
     in_request(|| {
         let filters = filters(context);
         let filter = current(&filters, Subject::Requests);
@@ -128,7 +128,7 @@ pub extern "C" fn meridian_on_request_trailers(context: u32, _: u32) -> u32 {
 /// A connection was opened whose bytes pass unread.
 // SAFETY: no other function has the name.
 #[unsafe(no_mangle)]
-pub extern "C" fn meridian_on_new_connection(context: u32) -> u32 {
+pub extern "C" fn meridian_proxy_on_new_connection(context: u32) -> u32 {
     in_request(|| {
         let filters = filters(context);
         let filter = current(&filters, Subject::Connections);
@@ -139,7 +139,7 @@ pub extern "C" fn meridian_on_new_connection(context: u32) -> u32 {
 /// A request or connection has ended.
 // SAFETY: no other function has the name.
 #[unsafe(no_mangle)]
-pub extern "C" fn meridian_on_log(context: u32) {
+pub extern "C" fn meridian_proxy_on_log(context: u32) {
     let stream = STREAMS.with_borrow_mut(|streams| {
         let stream = streams.get_mut(context)?;
         Some((stream.filters.clone(), stream.direction))
@@ -162,7 +162,7 @@ pub extern "C" fn meridian_on_log(context: u32) {
 /// A plugin, request or connection is gone.
 // SAFETY: no other function has the name.
 #[unsafe(no_mangle)]
-pub extern "C" fn meridian_on_delete(context: u32) {
+pub extern "C" fn meridian_proxy_on_delete(context: u32) {
     if STREAMS.with_borrow_mut(|streams| streams.remove(context).is_none()) {
         PLUGINS.with_borrow_mut(|plugins| plugins.retain(|(root, _)| *root != context));
         sdk::proxy_on_delete(context);

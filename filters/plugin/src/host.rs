@@ -106,8 +106,8 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<Vec<u8
         // What is there but empty has no buffer.
         return Some(Vec::new());
     }
-    // SAFETY: the host allocated `size` bytes with this module's `malloc`, which is the SDK's and
-    // gives a boxed slice of exactly that length, and hands the ownership over.
+    // SAFETY: the host allocated `size` bytes with this module's `malloc`, which gives what a vector of
+    // just that capacity has, and hands the ownership over.
     Some(unsafe { Vec::from_raw_parts(data, size, size) })
 }
 

@@ -34,6 +34,8 @@ struct Recipe<'e> {
     /// VM for each one it finds, so a callback that a filter does not use costs a crossing a
     /// request. A filter that starts to use a callback must have it added here.
     exports: &'e [&'static str],
+    /// Of these the ones that are not the SDK's.
+    own: &'e [&'static str],
 }
 
 const RECIPES: [Recipe<'static>; 3] = [
@@ -41,16 +43,19 @@ const RECIPES: [Recipe<'static>; 3] = [
         name: "ingress",
         suffix: "",
         exports: EXPORTS,
+        own: OWN,
     },
     Recipe {
         name: "egress",
         suffix: "",
         exports: EXPORTS,
+        own: OWN,
     },
     Recipe {
         name: "sidecar",
         suffix: "",
         exports: EXPORTS,
+        own: OWN,
     },
 ];
 
@@ -59,10 +64,9 @@ const EXPORTS: &[&str] = &[
     // The host's side of the ABI: without these it refuses the module.
     "memory",
     "proxy_abi_version_0_2_1",
-    // `proxy_wasm::main!`: sets the root context.
+    // Sets the root context.
     "_initialize",
-    // How the host passes a buffer into the VM (the SDK's name of `proxy_on_memory_allocate` on
-    // this target).
+    // How the host passes a buffer into the VM.
     "malloc",
     "proxy_on_context_create",
     "proxy_on_configure",
@@ -77,7 +81,18 @@ const EXPORTS: &[&str] = &[
     // Responses and durations, when a request has ended. A module without it refuses a policy that
     // measures them.
     ON_LOG,
-    // The SDK frees a request's context only here.
+    // What is kept of a request is freed only here.
+    "proxy_on_delete",
+];
+
+/// What the filters do themselves, in `meridian-plugin`'s `dispatch.rs` and `allocator.rs`.
+const OWN: &[&str] = &[
+    "malloc",
+    "proxy_on_context_create",
+    "proxy_on_request_headers",
+    "proxy_on_request_trailers",
+    "proxy_on_new_connection",
+    ON_LOG,
     "proxy_on_delete",
 ];
 
@@ -220,6 +235,7 @@ pub fn build_yardstick() -> anyhow::Result<Yardstick> {
         name: "yardstick",
         suffix: "",
         exports: &exports.collect::<Vec<_>>(),
+        own: &[],
     };
     // Beside the others, so that the next build of something else does not take it away.
     let plain = folder.join("meridian_yardstick.plain.wasm");
@@ -309,13 +325,13 @@ fn finish(recipe: &Recipe<'_>, compiled: &Path, folder: &Path) -> anyhow::Result
     let compiled = fs::read(&compiled_path)
         .with_context(|| format!("Cargo left no {}", compiled_path.display()))?;
 
-    let source = fingerprint(&compiled, recipe.exports);
+    let source = fingerprint(&compiled, recipe);
     let present = fs::read(&path).unwrap_or_default();
     let stamp = |module: &[u8]| format!("{source} {}\n", sha256(module));
     let module = if fs::read_to_string(&stamp_path).is_ok_and(|is| is == stamp(&present)) {
         present
     } else {
-        let module = strip(&compiled, recipe.exports, HOST_CALLS)
+        let module = strip(&compiled, recipe.own, recipe.exports, HOST_CALLS)
             .with_context(|| format!("the module {} cannot ship", compiled_path.display()))?;
         paths::write_atomically(&path, &module)?;
         paths::write_atomically(&stamp_path, stamp(&module).as_bytes())?;
@@ -332,9 +348,9 @@ fn finish(recipe: &Recipe<'_>, compiled: &Path, folder: &Path) -> anyhow::Result
 }
 
 /// Differs when the stripped module may: with what is stripped and with how it is done.
-fn fingerprint(compiled: &[u8], exports: &[&str]) -> String {
+fn fingerprint(compiled: &[u8], recipe: &Recipe<'_>) -> String {
     let mut source = compiled.to_vec();
-    for list in [exports, HOST_CALLS] {
+    for list in [recipe.exports, recipe.own, HOST_CALLS] {
         source.extend_from_slice(list.join(",").as_bytes());
     }
     source.extend_from_slice(include_bytes!("strip.rs"));
@@ -365,6 +381,7 @@ mod tests {
             name: "x",
             suffix: "",
             exports: &[],
+            own: &[],
         };
         let modified = |module: &Module| module.path.metadata().unwrap().modified().unwrap();
 

@@ -12,14 +12,13 @@ const HOST: &str = "env";
 /// An import that no host has: the answer is put in its place, whether the module exports
 /// `proxy_on_log`, which its own code cannot see.
 const EXPORTS_ON_LOG: &str = "meridian_exports_on_log";
-/// What the names of the filters' own functions begin with, and those of the SDK's callbacks.
+/// What the names of the filters' own functions begin with, before the name that the host calls.
 const OWN: &str = "meridian_";
-const SDK: &str = "proxy_";
 /// The callback at the end of a request.
 pub(super) const ON_LOG: &str = "proxy_on_log";
 
-/// A module as the host should get it: the filters' own callbacks in the place of the SDK's, of the
-/// exports those in `keep` alone, of the imports those in `calls`, then nothing that they do not reach, and no custom section.
+/// A module as the host should get it: what it exports as `meridian_NAME` for each NAME of `own` in the
+/// place of the SDK's, of the exports those in `keep` alone, of the imports those in `calls`, then nothing that they do not reach, and no custom section.
 ///
 /// The SDK's tables of callbacks hold every default method, and with them host calls that no
 /// filter makes. A function that makes one traps instead: the module cannot even ask the host for
@@ -28,7 +27,12 @@ pub(super) const ON_LOG: &str = "proxy_on_log";
 ///
 /// # Errors
 /// If it is not a valid module, lacks a function to keep, or imports from elsewhere than `env`.
-pub fn strip(compiled: &[u8], keep: &[&str], calls: &[&str]) -> anyhow::Result<Vec<u8>> {
+pub fn strip(
+    compiled: &[u8],
+    own: &[&str],
+    keep: &[&str],
+    calls: &[&str],
+) -> anyhow::Result<Vec<u8>> {
     let mut config = ModuleConfig::new();
     config
         .generate_name_section(false)
@@ -36,7 +40,7 @@ pub fn strip(compiled: &[u8], keep: &[&str], calls: &[&str]) -> anyhow::Result<V
     let mut module = config.parse(compiled).context("it is not a valid module")?;
 
     check_imports(&module)?;
-    let has_own = put_own_functions(&mut module);
+    put_own_functions(&mut module, own)?;
     let dropped: Vec<_> = module
         .exports
         .iter()
@@ -50,7 +54,7 @@ pub fn strip(compiled: &[u8], keep: &[&str], calls: &[&str]) -> anyhow::Result<V
     answer_exports_on_log(&mut module, keep.contains(&ON_LOG))?;
     trap_at_other_calls(&mut module, calls);
     trap_where(&mut module, is_wrapper);
-    if has_own {
+    if !own.is_empty() {
         trap_where(&mut module, is_replaced);
     }
     let custom: Vec<_> = module.customs.iter().map(|(id, _)| id).collect();
@@ -78,28 +82,24 @@ fn check_imports(module: &Module) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Exports the functions that the filters have of their own, `meridian_on_…` and `meridian_malloc`, in
-/// the place of the SDK's; false if it has none, as the yardstick.
-fn put_own_functions(module: &mut Module) -> bool {
-    let exports = module.exports.iter();
-    let own: Vec<(String, ExportItem)> = exports
-        .filter_map(|export| {
-            let name = export.name.strip_prefix(OWN)?;
-            let name = match name.strip_prefix("on_") {
-                Some(_) => format!("{SDK}{name}"),
-                None => name.to_owned(),
-            };
-            Some((name, export.item))
-        })
-        .collect();
-    let has_own = !own.is_empty();
-    for (name, item) in own {
-        let sdk = module.exports.iter_mut().find(|export| export.name == name);
-        if let Some(export) = sdk {
-            export.item = item;
-        }
+/// Exports the filters' own functions in the place of the SDK's.
+fn put_own_functions(module: &mut Module, own: &[&str]) -> anyhow::Result<()> {
+    for name in own {
+        let ours = format!("{OWN}{name}");
+        let Some(export) = module.exports.iter().find(|export| export.name == ours) else {
+            bail!("it does not export {ours}, which stands for the SDK's {name}");
+        };
+        let item = export.item;
+        let Some(export) = module
+            .exports
+            .iter_mut()
+            .find(|export| export.name == *name)
+        else {
+            bail!("it exports {ours}, and no {name} of the SDK's that it could stand for");
+        };
+        export.item = item;
     }
-    has_own
+    Ok(())
 }
 
 fn answer_exports_on_log(module: &mut Module, answer: bool) -> anyhow::Result<()> {
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn only_what_is_kept_and_what_it_reaches_stays() {
         let compiled = module("env");
-        let stripped = strip(&compiled, &["memory", "kept"], &["host_kept"]).unwrap();
+        let stripped = strip(&compiled, &[], &["memory", "kept"], &["host_kept"]).unwrap();
         assert!(stripped.len() < compiled.len());
         let module = Module::from_buffer(&stripped).unwrap();
         let exports: Vec<&str> = module.exports.iter().map(|e| e.name.as_str()).collect();
@@ -277,7 +277,7 @@ mod tests {
         assert!(contains(&compiled) && !contains(&stripped));
         assert!(module.funcs.iter().all(|function| function.name.is_none()));
         assert_eq!(
-            strip(&stripped, &["memory", "kept"], &["host_kept"]).unwrap(),
+            strip(&stripped, &[], &["memory", "kept"], &["host_kept"]).unwrap(),
             stripped
         );
     }
@@ -292,7 +292,7 @@ mod tests {
             let signature = module.types.add(&[], &[ValType::I32]);
             let (question, _) = module.add_import_func("env", EXPORTS_ON_LOG, signature);
             module.exports.add(ON_LOG, question);
-            let stripped = strip(&module.emit_wasm(), keep, &["host_kept"]).unwrap();
+            let stripped = strip(&module.emit_wasm(), &[], keep, &["host_kept"]).unwrap();
             let module = Module::from_buffer(&stripped).unwrap();
             assert!(module.imports.find("env", EXPORTS_ON_LOG).is_none());
             let answers: Vec<i32> = module
@@ -314,24 +314,32 @@ mod tests {
     }
 
     #[test]
-    fn a_callback_of_the_filter_s_own_takes_the_place_of_the_sdk_s() {
+    fn a_function_of_the_filter_s_own_takes_the_place_of_the_sdk_s() {
         let mut module = Module::from_buffer(&module("env")).unwrap();
-        for (from, to) in [("kept", "meridian_on_log"), ("dropped", ON_LOG)] {
+        for (from, to) in [("kept", "meridian_proxy_on_log"), ("dropped", ON_LOG)] {
             let export = module.exports.iter_mut().find(|one| one.name == from);
             to.clone_into(&mut export.unwrap().name);
         }
-        let calls = ["host_kept", "host_dropped"];
-        let stripped = strip(&module.emit_wasm(), &["memory", ON_LOG], &calls).unwrap();
+        let compiled = module.emit_wasm();
+        let strip_with = |own: &[&str]| {
+            let calls = ["host_kept", "host_dropped"];
+            strip(&compiled, own, &["memory", ON_LOG], &calls)
+        };
+        let stripped = strip_with(&[ON_LOG]).unwrap();
         let module = Module::from_buffer(&stripped).unwrap();
         let exports: Vec<&str> = module.exports.iter().map(|e| e.name.as_str()).collect();
         assert_eq!(exports, ["memory", ON_LOG]);
         let imports: Vec<&str> = module.imports.iter().map(|i| i.name.as_str()).collect();
         assert_eq!(imports, ["host_kept"]);
+        // A callback that is lost must not be the SDK's again.
+        let error = strip_with(&[ON_LOG, "proxy_on_delete"]).unwrap_err();
+        let expected = "it does not export meridian_proxy_on_delete, which stands for the SDK's proxy_on_delete";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]
     fn a_host_call_that_is_not_listed_traps() {
-        let stripped = strip(&module("env"), &["memory", "kept"], &[]).unwrap();
+        let stripped = strip(&module("env"), &[], &["memory", "kept"], &[]).unwrap();
         let module = Module::from_buffer(&stripped).unwrap();
         assert_eq!(module.imports.iter().count(), 0);
         let (_, kept) = module.funcs.iter_local().next().unwrap();
@@ -378,7 +386,8 @@ mod tests {
 
     #[test]
     fn a_missing_export_is_named() {
-        let error = strip(&module("env"), &["memory", "kept", "_initialize"], &[]).unwrap_err();
+        let error =
+            strip(&module("env"), &[], &["memory", "kept", "_initialize"], &[]).unwrap_err();
         let message = error.to_string();
         assert!(
             message.starts_with("it does not export _initialize: "),
@@ -388,7 +397,7 @@ mod tests {
 
     #[test]
     fn an_import_from_elsewhere_is_refused() {
-        let error = strip(&module("wasi_snapshot_preview1"), &["memory"], &[]).unwrap_err();
+        let error = strip(&module("wasi_snapshot_preview1"), &[], &["memory"], &[]).unwrap_err();
         let message = error.to_string();
         let expected =
             "it imports wasi_snapshot_preview1.host_kept, wasi_snapshot_preview1.host_dropped: ";
@@ -397,6 +406,6 @@ mod tests {
 
     #[test]
     fn what_is_no_module_is_refused() {
-        assert!(strip(b"\0asm", &[], &[]).is_err());
+        assert!(strip(b"\0asm", &[], &[], &[]).is_err());
     }
 }
