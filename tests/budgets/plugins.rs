@@ -82,6 +82,41 @@ fn http_and_network_filters_share_a_vm() {
     );
 }
 
+/// Tunnels that stay open make other requests no dearer.
+#[test]
+fn a_request_costs_the_same_beside_thousands_that_are_open() {
+    let mut host = Host::with_policy("ingress", PLAIN);
+    let alone = (0..3).map(|_| host.request(&plaintext("shop.example.com")).instructions);
+    let alone = alone.last().unwrap();
+    for _ in 0..3000 {
+        host.open(ROOT);
+    }
+    // So many that their contexts have every remainder by the size of the map.
+    for _ in 0..9000 {
+        let beside = host.request(&plaintext("shop.example.com")).instructions;
+        assert!(
+            beside <= alone + alone / 10,
+            "{beside} instructions, {alone} alone"
+        );
+    }
+}
+
+/// Without memory for what the host answers the module traps, and the host refuses: evidence that
+/// seems not to be there could let a request pass.
+#[test]
+fn without_memory_nothing_is_answered() {
+    let mut host = Host::with_policy("inbound", PLAIN);
+    host.limit_memory();
+    let mut last = 0;
+    let count = (0..1000).take_while(|_| {
+        let buffer = host.allocate(4096);
+        last = buffer.unwrap_or(last);
+        assert_ne!(buffer, Some(0));
+        buffer.is_some()
+    });
+    assert!(count.count() < 1000 && last > 0);
+}
+
 /// Contexts that are open at once, in the order of no list.
 #[test]
 fn thousands_of_requests_are_open_at_once() {

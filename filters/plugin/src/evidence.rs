@@ -29,7 +29,8 @@ impl<'f> Live<'f> {
     ///
     /// Without TLS the answer to one question tells the answers to two, the peer's identity and the
     /// server name; with TLS it would be a question more. So it is asked first where the request
-    /// before had no TLS: a wrong guess costs that question, and changes no answer.
+    /// before had no TLS: a wrong guess costs that question, and changes no answer. (Envoy has a
+    /// server name of HTTP without TLS only where a listener filter invents one.)
     fn is_plaintext(&mut self) -> bool {
         self.filter.after_plaintext.get() && !self.is_tls()
     }

@@ -139,8 +139,9 @@ impl Filter {
     // Out of the way of what goes on.
     #[cold]
     fn refuse(&self, verdict: &Verdict) -> Outcome {
+        // There is one, because it is not allowed; without it the request would stay paused.
         let Some(refusal) = self.policy.refusal(verdict) else {
-            return Outcome::Continue;
+            return Outcome::Refused;
         };
         reply(
             refusal.status,

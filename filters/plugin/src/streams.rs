@@ -1,7 +1,7 @@
 //! What is kept of requests, by their contexts.
 
-/// A map whose keys are given out in their order, as the host does with contexts: each key's place is
-/// its lowest bits, or the next one that is free.
+/// A map with open addressing: the place of a stream is the hash of its context, or the next one that is
+/// free.
 #[derive(Debug)]
 pub(crate) struct Streams<S> {
     /// A power of two of them, at least half of them free.
@@ -60,8 +60,13 @@ impl<S> Streams<S> {
         self.slots.len().wrapping_sub(1)
     }
 
+    /// Contexts come in their order, and those that stay open, as tunnels do, would be one run that
+    /// every other had to walk along: a golden share of the places lies between two that follow
+    /// each other.
     fn home(&self, context: u32) -> usize {
-        context as usize & self.mask()
+        let hash = u64::from(context.wrapping_mul(0x9e37_79b9));
+        // The highest bits, as many as the places need.
+        ((hash * self.slots.len() as u64) >> 32) as usize
     }
 
     fn after(&self, place: usize) -> usize {
@@ -118,7 +123,7 @@ mod tests {
         let mut random: u32 = 1;
         for step in 0..20_000_u32 {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            // Contexts that share their lowest bits, and the highest ones.
+            // Contexts far from each other, and the highest ones.
             let context = match step % 7 {
                 0 => step * 64,
                 1 => u32::MAX - step,

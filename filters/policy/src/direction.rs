@@ -103,7 +103,7 @@ pub(crate) fn cluster_host(cluster: String) -> Option<(Host, u16)> {
     let mut host = cluster.into_bytes();
     host.drain(..before);
     if let [any @ b'*', b'.', ..] = host.as_mut_slice() {
-        // A label that no host has of its own.
+        // Any label will do, best one that hardly a host has.
         *any = b'_';
     }
     Some((Authority::from_bytes(host).ok()?.host, port))

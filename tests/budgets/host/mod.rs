@@ -108,6 +108,7 @@ impl Host {
         world.answers.property("plugin_root_id", root_id);
         let mut store = Store::new(&engine, world);
         store.set_fuel(FUEL).unwrap();
+        store.limiter(|world| &mut world.limits);
         let instance = linker.instantiate_and_start(&mut store, &module).unwrap();
         let memory = instance.get_memory(&store, "memory").unwrap();
         let malloc = instance.get_typed_func(&store, "malloc").unwrap();
@@ -171,6 +172,21 @@ impl Host {
     /// The pages of the module's memory, of 64 KiB.
     pub fn pages(&self) -> u64 {
         self.memory().size(&self.store)
+    }
+
+    /// Lets the module's memory grow no further.
+    pub fn limit_memory(&mut self) {
+        let bytes = usize::try_from(self.pages()).unwrap() << 16;
+        let limits = wasmi::StoreLimitsBuilder::new().memory_size(bytes);
+        self.world_mut().limits = limits.build();
+    }
+
+    /// Asks the module for a buffer, as the host does for what it answers; `None` if it traps.
+    pub fn allocate(&mut self, bytes: u32) -> Option<u32> {
+        let malloc: TypedFunc<u32, u32> =
+            self.instance.get_typed_func(&self.store, "malloc").unwrap();
+        self.store.set_fuel(FUEL).unwrap();
+        malloc.call(&mut self.store, bytes).ok()
     }
 
     /// Sends a request through the filter, from its headers to its end.

@@ -111,6 +111,8 @@ pub struct World {
     pub(super) instructions: u64,
     pub reply: Option<Reply>,
     pub closed: bool,
+    /// What the module's memory may grow to.
+    pub(super) limits: wasmi::StoreLimits,
     /// The period that ticks were asked for in, in milliseconds.
     pub tick: Option<u32>,
     /// The filter state that the current request set.
