@@ -82,9 +82,10 @@ impl Report {
     /// How long Envoy or the load waited for a CPU, as a share of what it used: the mean, since a few visits
     /// that met another process are what matters.
     fn waited(&self) -> f64 {
-        let all = self.measured.0.iter().flat_map(|series| &series.samples);
-        let (sum, count) = all.fold((0.0, 0.0), |(sum, count), sample| {
-            (sum + sample.waited, count + 1.0)
+        let series = self.measured.0.iter();
+        let all = series.flat_map(|series| series.values(|sample| sample.waited));
+        let (sum, count) = all.fold((0.0, 0.0), |(sum, count), waited| {
+            (sum + waited, count + 1.0)
         });
         sum / count
     }
@@ -110,6 +111,7 @@ impl Report {
             "machine": self.machine.to_json(),
             "quick": self.quick,
             "rounds": self.measured.0.iter().map(|series| series.samples.len()).min(),
+            "calmRounds": self.measured.0.first().map(|series| &series.calm),
             "requests": self.plan.requests,
             "seed": self.plan.seed,
             "seconds": self.took.as_secs(),
@@ -145,10 +147,9 @@ impl Report {
             "sent": series.sent,
             "repeatedVisits": series.repeated,
             "rounds": {
-                "cpuMicroseconds": whole,
-                "addedMicroseconds": added,
-                "waited": series.values(|sample| sample.waited),
-                "busy": series.values(|sample| sample.busy),
+                "cpuMicroseconds": series.every(|sample| sample.cpu),
+                "waited": series.every(|sample| sample.waited),
+                "busy": series.every(|sample| sample.busy),
             },
         })
     }
@@ -163,9 +164,10 @@ impl Report {
 
     fn write_markdown(&self, page: &mut String) -> fmt::Result {
         let rounds = self.measured.0.iter().map(|series| series.samples.len());
+        let calm = self.measured.0.iter().map(|series| series.calm.len());
         writeln!(
             page,
-            "{}, {} CPUs, Linux {}, Envoy {}; meridian {}; {} rounds of {} requests a cell, {} s.\n",
+            "{}, {} CPUs, Linux {}, Envoy {}; meridian {}; {} rounds of {} requests a cell, of which the calmer {} count, {} s.\n",
             self.machine.cpu,
             self.machine.cpus,
             self.machine.kernel,
@@ -173,6 +175,7 @@ impl Report {
             env!("CARGO_PKG_VERSION"),
             rounds.min().unwrap_or(0),
             self.plan.requests,
+            calm.min().unwrap_or(0),
             self.took.as_secs(),
         )?;
         self.write_goals(page)?;

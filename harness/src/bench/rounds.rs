@@ -66,6 +66,8 @@ pub struct Series {
     pub cell: Cell,
     /// One a round, in their order.
     pub samples: Vec<Sample>,
+    /// Which rounds count: the calmer half.
+    pub calm: Vec<usize>,
     /// Every request that was sent, warm-up included.
     pub sent: u64,
     /// Visits that were made again because another process had disturbed them.
@@ -82,14 +84,21 @@ impl Series {
         Self {
             cell,
             samples: Vec::new(),
+            calm: Vec::new(),
             sent: 0,
             repeated: 0,
             asked,
         }
     }
 
-    /// One number of every round.
+    /// One number of every round that counts.
     pub fn values(&self, of: impl Fn(&Sample) -> f64) -> Vec<f64> {
+        let calm = self.calm.iter();
+        calm.map(|round| of(&self.samples[*round])).collect()
+    }
+
+    /// One number of every round.
+    pub fn every(&self, of: impl Fn(&Sample) -> f64) -> Vec<f64> {
         self.samples.iter().map(of).collect()
     }
 }
@@ -179,7 +188,32 @@ pub async fn measure(
     if series.iter().any(|series| series.samples.is_empty()) {
         bail!("there was no time for a single round: ask for fewer --requests");
     }
+    let calm = calmer_half(&series);
+    for series in &mut series {
+        series.calm.clone_from(&calm);
+    }
     Ok(series)
+}
+
+/// The rounds in which requests were cheapest over all cells, each cell beside its own median, in their
+/// order. On a shared machine whole rounds are dearer, up to twice; of all cells together no single
+/// filter decides which rounds those are.
+fn calmer_half(series: &[Series]) -> Vec<usize> {
+    let rounds = series.iter().map(|series| series.samples.len());
+    let rounds = rounds.min().unwrap_or(0);
+    let mut cost = vec![0.0; rounds];
+    for series in series {
+        let values = series.every(|sample| sample.cpu);
+        let middle = super::statistics::median(&values);
+        for (cost, value) in cost.iter_mut().zip(values) {
+            *cost += value / middle;
+        }
+    }
+    let mut calm: Vec<usize> = (0..rounds).collect();
+    calm.sort_by(|a, b| cost[*a].total_cmp(&cost[*b]));
+    calm.truncate(rounds.div_ceil(2));
+    calm.sort_unstable();
+    calm
 }
 
 /// Measures one cell once.
@@ -252,12 +286,12 @@ impl Measured {
         self.0.iter().find(|series| series.cell == cell)
     }
 
-    /// CPU time a request in every round, µs.
+    /// CPU time a request in every round that counts, µs.
     pub fn whole(&self, filter: Filter, traffic: Traffic) -> Option<Vec<f64>> {
         Some(self.find(filter, traffic)?.values(|sample| sample.cpu))
     }
 
-    /// What a filter adds in every round to a request through none, µs.
+    /// What a filter adds in every round that counts to a request through none, µs.
     pub fn added(&self, filter: Filter, traffic: Traffic) -> Option<Vec<f64>> {
         let whole = self.whole(filter, traffic)?;
         let without = self.whole(super::cells::BASELINE, traffic.baseline())?;
@@ -270,7 +304,7 @@ impl Measured {
         )
     }
 
-    /// The spread of one number over all rounds and cells.
+    /// The spread of one number over all rounds that count, and cells.
     pub fn over_all(&self, of: impl Fn(&Sample) -> f64) -> Spread {
         let values: Vec<f64> = self
             .0
@@ -278,5 +312,38 @@ impl Measured {
             .flat_map(|series| series.values(&of))
             .collect();
         Spread::of(&values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::cells::{BASELINE, INGRESS};
+
+    #[test]
+    fn the_rounds_that_are_calm_for_all_count() {
+        let of = |filter, costs: &[f64]| {
+            let traffic = Traffic::Direct;
+            let mut series = Series::new(Cell { filter, traffic }, 1);
+            let sample = |cpu: &f64| Sample {
+                cpu: *cpu,
+                worker: *cpu,
+                busy: 1.0,
+                waited: 0.0,
+                p50: 1.0,
+                p90: 1.0,
+                p99: 1.0,
+            };
+            series.samples = costs.iter().map(sample).collect();
+            series
+        };
+        // A cell that is dear does not outweigh the other.
+        let series = [
+            of(BASELINE, &[10.0, 20.0, 11.0, 10.0, 19.0]),
+            of(INGRESS, &[1010.0, 2000.0, 1000.0, 1900.0, 1020.0]),
+        ];
+        assert_eq!(calmer_half(&series), [0, 2, 3]);
+        assert_eq!(calmer_half(&series[..1]), [0, 2, 3]);
+        assert_eq!(calmer_half(&[of(BASELINE, &[1.0])]), [0]);
     }
 }
