@@ -342,7 +342,7 @@ mod tests {
             of(BASELINE, &[10.0, 20.0, 11.0, 10.0, 19.0]),
             of(INGRESS, &[1010.0, 2000.0, 1000.0, 1900.0, 1020.0]),
         ];
-        assert_eq!(calmer_half(&series), [0, 2, 3]);
+        assert_eq!(calmer_half(&series), [0, 2, 4]);
         assert_eq!(calmer_half(&series[..1]), [0, 2, 3]);
         assert_eq!(calmer_half(&[of(BASELINE, &[1.0])]), [0]);
     }
