@@ -242,6 +242,11 @@ mod tests {
             .args(["-c", "while :; do :; done"])
             .spawn()
             .unwrap();
+        // Until it has run for the first time nothing is accounted for.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while spent(busy.id()).is_err() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let error = settled(busy.id()).await.unwrap_err().to_string();
         busy.kill().unwrap();
         busy.wait().unwrap();
