@@ -52,7 +52,6 @@ fn listener_vantage() -> Option<Vantage> {
 
 /// What requests and connections need of their plugin.
 pub(crate) struct Plugin {
-    pub(crate) subject: Cell<Subject>,
     /// `None` without a policy.
     pub(crate) filters: RefCell<Option<Rc<Filters>>>,
 }
@@ -69,7 +68,6 @@ impl Root {
     /// The plugin of the root context `id`.
     pub(crate) fn new(id: u32, vantages: &'static [Vantage]) -> Self {
         let plugin = Rc::new(Plugin {
-            subject: Cell::new(Subject::Requests),
             filters: RefCell::new(None),
         });
         dispatch::register(id, plugin.clone());
@@ -103,9 +101,10 @@ impl Root {
         let namespace = text("xds\0node\0metadata\0NAMESPACE");
         // A root id that names a vantage point spares a sidecar the question at every request.
         let root_id = text("plugin_root_id").unwrap_or_default();
+        let mut subject = Subject::Requests;
         let root_id = match root_id.strip_suffix(".tcp") {
             Some(vantage) => {
-                self.plugin.subject.set(Subject::Connections);
+                subject = Subject::Connections;
                 vantage
             }
             None => &root_id,
@@ -114,7 +113,6 @@ impl Root {
             .vantages
             .iter()
             .find(|vantage| vantage.as_str() == root_id);
-        let subject = self.plugin.subject.get();
         let is_gateway = named.is_some() && self.vantages.len() == 1;
         if subject == Subject::Connections && !is_gateway {
             return Err(vec![
