@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
-use crate::policy_file::{PolicyErrors, PolicyFile};
-use crate::{
-    bench, build, check, demo, envoy, expectations, explain, learn, modules, output, paths, render,
-    report, schema, top, up,
+use crate::lab::{envoy, modules, paths};
+use crate::output;
+use crate::policy::{PolicyErrors, PolicyFile};
+use crate::verbs::{
+    bench, build, check, demo, explain, learn, render, report, schema, test, top, up,
 };
 
 /// WebAssembly policy filters for Envoy: tag requests north-south or east-west, enforce which
@@ -40,7 +41,7 @@ enum Verb {
     /// Propose rules for what was refused, from access logs
     Learn(learn::Options),
     /// Test a policy by files of expectations
-    Test(expectations::Options),
+    Test(test::Options),
     /// Print the JSON Schema of the policy, for editors
     Schema(schema::Options),
     /// Show what proxies count, live
@@ -121,7 +122,7 @@ impl Cli {
             Verb::Check(options) => check::run(&options),
             Verb::Explain(options) => explain::run(&options),
             Verb::Learn(options) => learn::run(&options),
-            Verb::Test(options) => expectations::run(&options),
+            Verb::Test(options) => test::run(&options),
             Verb::Schema(options) => schema::run(&options),
             Verb::Top(options) => block_on(top::run(options)),
             Verb::Report(options) => report::run(&options),

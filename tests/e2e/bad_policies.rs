@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use base64::Engine as _;
-use meridian::policy_file::PolicyFile;
+use meridian::policy::PolicyFile;
 use meridian_policy::{ConfigError, Policy};
 use meridian_tests::announce;
 use meridian_tests::raw::{Answer, Peer, connect, http1};

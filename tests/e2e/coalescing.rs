@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use meridian::process::ChildProcess;
+use meridian::lab::child::ChildProcess;
 use meridian_tests::announce;
 use sha2::{Digest, Sha256};
 

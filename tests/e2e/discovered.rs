@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use meridian::config::wasm::Filters;
-use meridian::envoy::{Envoy, Options, RunFolder};
-use meridian::{modules, paths};
+use meridian::lab::config::wasm::Filters;
+use meridian::lab::envoy::{Envoy, Options, RunFolder};
+use meridian::{lab::modules, lab::paths};
 use meridian_policy::Vantage;
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ impl Gateway {
     ) -> anyhow::Result<Self> {
         let binary = tokio::task::spawn_blocking(|| {
             modules::build()?;
-            meridian::envoy::obtain(None)
+            meridian::lab::envoy::obtain(None)
         })
         .await??;
         let run = RunFolder::create(name)?;
@@ -165,7 +165,7 @@ fn bootstrap(file: &std::path::Path) -> Value {
     });
     json!({
         "node": {"id": "gateway", "cluster": "gateway"},
-        "stats_config": meridian::config::stats::stats_config(),
+        "stats_config": meridian::lab::config::stats::stats_config(),
         "static_resources": {"listeners": [{
             "name": "http",
             "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use meridian::config::stats::stats_config;
-use meridian::config::wasm::Filters;
-use meridian::envoy::{Envoy, Options, RunFolder};
-use meridian::prometheus::Samples;
-use meridian::{modules, paths};
+use meridian::lab::config::stats::stats_config;
+use meridian::lab::config::wasm::Filters;
+use meridian::lab::envoy::{Envoy, Options, RunFolder};
+use meridian::lab::prometheus::Samples;
+use meridian::{lab::modules, lab::paths};
 use meridian_metrics::{DURATION, REQUESTS, RESPONSES};
 use meridian_policy::Vantage;
 use meridian_tests::raw::{Answer, Connection, Peer, connect, http1};
@@ -133,7 +133,7 @@ const CASES: [Case; 12] = [
 async fn every_request_is_counted_once_however_it_ends() -> anyhow::Result<()> {
     let binary = tokio::task::spawn_blocking(|| {
         modules::build()?;
-        meridian::envoy::obtain(None)
+        meridian::lab::envoy::obtain(None)
     })
     .await??;
     let run = RunFolder::create("endings")?;

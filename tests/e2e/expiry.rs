@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
-use meridian::envoy::Options;
+use meridian::lab::envoy::Options;
 use meridian_tests::announce;
 use meridian_tests::raw::{Answer, Connection, Peer, connect, http1};
 use tempfile::TempDir;

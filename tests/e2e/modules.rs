@@ -43,7 +43,7 @@ const IMPORTS: [&str; 15] = [
 
 #[test]
 fn modules_hold_their_exports_imports_and_size() {
-    let modules = meridian::modules::build().unwrap();
+    let modules = meridian::lab::modules::build().unwrap();
     for built in modules.built.iter().chain(&modules.lean) {
         let module = Module::from_file(&built.path).unwrap();
         let mut exports: Vec<&str> = module

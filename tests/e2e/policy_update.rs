@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use meridian::prometheus::Samples;
+use meridian::lab::prometheus::Samples;
 use meridian_metrics::{DURATION, RESPONSES};
 use meridian_tests::announce;
 use meridian_tests::raw::{Answer, Connection, Peer, connect, http1};

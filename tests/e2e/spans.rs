@@ -10,11 +10,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use meridian::config::access_log::{Logged, SPAN_TAG};
-use meridian::config::stats::stats_config;
-use meridian::config::wasm::Filters;
-use meridian::envoy::{Envoy, Options, RunFolder};
-use meridian::{modules, paths};
+use meridian::lab::config::access_log::{Logged, SPAN_TAG};
+use meridian::lab::config::stats::stats_config;
+use meridian::lab::config::wasm::Filters;
+use meridian::lab::envoy::{Envoy, Options, RunFolder};
+use meridian::{lab::modules, lab::paths};
 use meridian_policy::Vantage;
 use meridian_tests::raw::{Answer, Peer, connect, http1 as client};
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ async fn directions(filter_state: bool) -> anyhow::Result<Vec<(String, String)>>
     });
     let binary = tokio::task::spawn_blocking(|| {
         modules::build()?;
-        meridian::envoy::obtain(None)
+        meridian::lab::envoy::obtain(None)
     })
     .await??;
     let run = RunFolder::create("spans")?;

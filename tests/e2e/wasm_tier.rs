@@ -2,14 +2,14 @@
 
 use std::process::Command;
 
-use meridian::paths;
+use meridian::lab::paths;
 use meridian_tests::announce;
 
 /// Runs the tests of the policy crate as `cargo test --target wasm32-unknown-unknown` does, with
 /// this workspace's own runner, which cannot be of another version than wasm-bindgen.
 #[test]
 fn every_vector_as_wasm32_under_node() {
-    meridian::modules::ensure_target().unwrap();
+    meridian::lab::modules::ensure_target().unwrap();
     let node = Command::new("node").arg("--version").output();
     assert!(
         node.is_ok_and(|output| output.status.success()),

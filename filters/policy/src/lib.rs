@@ -31,48 +31,25 @@
     )
 )]
 
-mod address_text;
-mod candidates;
-mod component;
-mod conditions;
-mod connection;
-mod date;
-mod decision;
-mod direction;
+mod decide;
 mod document;
-mod error;
-pub mod fields;
 mod host;
-mod host_map;
-mod mesh;
-mod outcomes;
-mod pattern;
-mod policy;
-mod principal;
-mod quoted;
-mod reader;
-mod request;
+mod model;
 mod revision;
-mod section;
-mod tags;
-mod vocabulary;
 
-pub use candidates::{Candidate, Outcome};
-pub use conditions::{From, Unmet};
-pub use connection::{ConnectionVerdict, server_name};
-pub use date::Date;
-pub use decision::{Caller, DryRun, Reason, Refusal, Verdict};
-pub use document::{Document, StringList};
-pub use error::ConfigError;
-pub use host::{Authority, Host, InvalidHost, Name};
-pub use host_map::{HostMap, InsertError};
-pub use mesh::{Gateway, Mesh};
-pub use outcomes::PossibleOutcome;
-pub use pattern::{HostPattern, Pattern, PatternError};
-pub use policy::{Deny, Metrics, Policy, Sni};
-pub use principal::{Principal, PrincipalPattern};
-pub use request::{Evidence, Request};
+pub use document::fields;
+
+pub use decide::{
+    Caller, Candidate, ConnectionVerdict, DryRun, Evidence, Outcome, PossibleOutcome, Reason,
+    Refusal, Request, Verdict, server_name,
+};
+pub use document::{ConfigError, Document, StringList};
+pub use host::{
+    Authority, Host, HostMap, HostPattern, InsertError, InvalidHost, Name, Pattern, PatternError,
+};
+pub use model::{
+    Action, ComponentType, Date, Deny, Direction, DirectionEvidence, From, Gateway, MAX_RULES,
+    Mesh, Metrics, Mode, Policy, Principal, PrincipalPattern, Rule, Section, Sni, SniMode,
+    TagWrite, Tags, Unmet, Vantage,
+};
 pub use revision::revision;
-pub use section::{MAX_RULES, Rule, Section};
-pub use tags::{TagWrite, Tags};
-pub use vocabulary::{Action, ComponentType, Direction, DirectionEvidence, Mode, SniMode, Vantage};

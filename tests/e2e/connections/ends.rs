@@ -4,8 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use meridian::config::tls::{self, ClientCertificate};
-use meridian::topology::{Arrivals, Call, Server, Tls};
+use meridian::lab::config::tls::{self, ClientCertificate};
+use meridian::lab::topology::{Arrivals, Call, Server, Tls};
 use meridian_policy::Vantage;
 use serde_json::{Value, json};
 

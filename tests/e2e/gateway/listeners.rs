@@ -10,10 +10,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use meridian::config::access_log::{AccessLog, Logged};
-use meridian::config::connections::{Connections, Position};
-use meridian::config::stats::stats_config;
-use meridian::config::tls::{ClientCertificate, Credentials, downstream};
+use meridian::lab::config::access_log::{AccessLog, Logged};
+use meridian::lab::config::connections::{Connections, Position};
+use meridian::lab::config::stats::stats_config;
+use meridian::lab::config::tls::{ClientCertificate, Credentials, downstream};
 use serde_json::{Value, json};
 
 use crate::certificates::Certificates;

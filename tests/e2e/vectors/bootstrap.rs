@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use meridian::config::stats::stats_config;
+use meridian::lab::config::stats::stats_config;
 use meridian_policy::Vantage;
 use serde_json::{Value, json};
 

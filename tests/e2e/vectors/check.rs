@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use anyhow::Context;
-use meridian::envoy::Envoy;
-use meridian::prometheus::{Sample, Samples};
+use meridian::lab::envoy::Envoy;
+use meridian::lab::prometheus::{Sample, Samples};
 use meridian_policy::{Action, Vantage};
 use meridian_tests::raw::{Answer, Response};
 use serde_json::Value;

@@ -1,0 +1,188 @@
+//! The conditions under which a rule takes part.
+//!
+//! Missing evidence never helps the caller. Without a source address `cidrs` and `notCidrs` hold for
+//! rules that deny and not for rules that allow. Without an identity `notPrincipals` and
+//! `notNamespaces` do so too, but `principals` and `namespaces` hold for neither: they are about
+//! callers that are known.
+
+use ipnet::IpNet;
+
+use crate::decide::decision::Facts;
+use crate::document::reader::{Errors, Node};
+use crate::host::pattern::contains;
+use crate::model::mesh::{is_of_label, is_of_principal, read_networks};
+use crate::{Action, Evidence, Principal, PrincipalPattern};
+
+/// The condition `from`: who calls. All its fields must hold.
+#[derive(Debug, Clone, Default)]
+pub struct From {
+    principals: Option<Vec<PrincipalPattern>>,
+    not_principals: Option<Vec<PrincipalPattern>>,
+    namespaces: Option<Vec<PrincipalPattern>>,
+    not_namespaces: Option<Vec<PrincipalPattern>>,
+    cidrs: Option<Vec<IpNet>>,
+    not_cidrs: Option<Vec<IpNet>>,
+}
+
+/// The condition that keeps a rule from taking part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmet {
+    /// The port of the host pattern.
+    HostPort,
+    /// `ports`
+    Ports,
+    /// `notHosts`
+    NotHosts,
+    /// `directions`
+    Directions,
+    /// `expires`
+    Expires,
+    /// `from.principals`
+    Principals,
+    /// `from.notPrincipals`
+    NotPrincipals,
+    /// `from.namespaces`
+    Namespaces,
+    /// `from.notNamespaces`
+    NotNamespaces,
+    /// `from.cidrs`
+    Cidrs,
+    /// `from.notCidrs`
+    NotCidrs,
+}
+
+impl From {
+    pub(crate) fn read(errors: &mut Errors, node: Node<'_>) -> Self {
+        let Some(fields) = node.fields(errors, crate::fields::FROM) else {
+            return Self::default();
+        };
+        let mut patterns = |field, of_principals| {
+            let node = fields.condition(errors, field)?;
+            Some(read_patterns(errors, node, of_principals))
+        };
+        let principals = patterns("principals", true);
+        let not_principals = patterns("notPrincipals", true);
+        let namespaces = patterns("namespaces", false);
+        let not_namespaces = patterns("notNamespaces", false);
+        let mut networks = |field| {
+            let node = fields.condition(errors, field)?;
+            Some(read_networks(errors, node))
+        };
+        let (cidrs, not_cidrs) = (networks("cidrs"), networks("notCidrs"));
+        Self {
+            principals,
+            not_principals,
+            namespaces,
+            not_namespaces,
+            cidrs,
+            not_cidrs,
+        }
+    }
+
+    /// Calls `each` with every namespace that is named in full.
+    pub(crate) fn each_namespace(&self, each: &mut dyn FnMut(&str)) {
+        for patterns in [&self.namespaces, &self.not_namespaces] {
+            for pattern in patterns.iter().flatten() {
+                if let PrincipalPattern::Exact(namespace) = pattern {
+                    each(namespace);
+                }
+            }
+        }
+        for patterns in [&self.principals, &self.not_principals] {
+            for pattern in patterns.iter().flatten() {
+                if let PrincipalPattern::Exact(principal) | PrincipalPattern::Prefix(principal) =
+                    pattern
+                {
+                    // `TRUST_DOMAIN/ns/NAMESPACE/…`
+                    let mut parts = principal.split('/').skip(1);
+                    if let (Some("ns"), Some(namespace), Some(_)) =
+                        (parts.next(), parts.next(), parts.next())
+                    {
+                        each(namespace);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first field that keeps a rule of this action from taking part; `None` when all hold.
+    /// Evidence is asked for only when a field needs it.
+    pub(crate) fn unmet<E: Evidence>(
+        &self,
+        action: Action,
+        facts: &mut Facts<'_, E>,
+    ) -> Option<Unmet> {
+        let missing = action == Action::Deny;
+        let as_str = Principal::as_str as fn(&Principal) -> &str;
+        let identity = [
+            (&self.principals, false, as_str, Unmet::Principals),
+            (&self.not_principals, true, as_str, Unmet::NotPrincipals),
+            (
+                &self.namespaces,
+                false,
+                Principal::namespace,
+                Unmet::Namespaces,
+            ),
+            (
+                &self.not_namespaces,
+                true,
+                Principal::namespace,
+                Unmet::NotNamespaces,
+            ),
+        ];
+        for (patterns, negated, part, condition) in identity {
+            let Some(patterns) = patterns else { continue };
+            let holds = match facts.peer() {
+                Some(peer) => patterns.iter().any(|pattern| pattern.matches(part(peer))) != negated,
+                None => negated && missing,
+            };
+            if !holds {
+                return Some(condition);
+            }
+        }
+        let networks = [
+            (&self.cidrs, false, Unmet::Cidrs),
+            (&self.not_cidrs, true, Unmet::NotCidrs),
+        ];
+        for (networks, negated, condition) in networks {
+            let Some(networks) = networks else { continue };
+            let holds = match facts.source() {
+                Some(source) => networks.iter().any(|network| contains(network, source)) != negated,
+                // A caller who hides or forges its address is refused as if it were listed.
+                None => missing,
+            };
+            if !holds {
+                return Some(condition);
+            }
+        }
+        None
+    }
+}
+
+/// Reads patterns of principals or namespaces that can match: a byte that stands in no name never does,
+/// and without a `*` a principal must be whole.
+fn read_patterns(
+    errors: &mut Errors,
+    node: Node<'_>,
+    of_principals: bool,
+) -> Vec<PrincipalPattern> {
+    let is_known = |byte| match of_principals {
+        true => is_of_principal(byte),
+        false => is_of_label(byte),
+    };
+    let mut patterns = Vec::new();
+    node.each_string(errors, |errors, path, text| {
+        let can_match = text.bytes().all(|byte| byte == b'*' || is_known(byte))
+            && (!of_principals || text.contains('*') || Principal::parse(text).is_some());
+        match PrincipalPattern::parse(text) {
+            Some(pattern) if can_match => patterns.push(pattern),
+            _ => errors.add_quoted(
+                path,
+                text,
+                "can never match",
+                "write cluster.local/ns/NAMESPACE/sa/ACCOUNT or NAMESPACE, in lower case, whole or with one `*` at an end",
+            ),
+        }
+    });
+    patterns
+}

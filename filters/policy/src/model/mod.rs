@@ -1,0 +1,21 @@
+//! What a policy says: its sections, conditions, networks and identities, read from a document and
+//! ready to be asked.
+
+pub(crate) mod component;
+pub(crate) mod conditions;
+mod date;
+pub(crate) mod mesh;
+mod policy;
+mod principal;
+pub(crate) mod section;
+pub(crate) mod tags;
+pub(crate) mod vocabulary;
+
+pub use conditions::{From, Unmet};
+pub use date::Date;
+pub use mesh::{Gateway, Mesh};
+pub use policy::{Deny, Metrics, Policy, Sni};
+pub use principal::{Principal, PrincipalPattern};
+pub use section::{MAX_RULES, Rule, Section};
+pub use tags::{TagWrite, Tags};
+pub use vocabulary::{Action, ComponentType, Direction, DirectionEvidence, Mode, SniMode, Vantage};

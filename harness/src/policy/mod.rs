@@ -1,0 +1,8 @@
+//! Policies as people write and ask about them: files, and the requests of the command line.
+
+mod file;
+pub mod query;
+pub mod series;
+pub mod yaml;
+
+pub use file::{PolicyErrors, PolicyFile, SAMPLE, revision_text};

@@ -1,0 +1,3 @@
+//! Text from outside, made fit to be shown.
+
+pub mod visible;

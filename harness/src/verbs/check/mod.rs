@@ -1,0 +1,120 @@
+//! `meridian check`: is this policy one that the filters take?
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use meridian_policy::{ConfigError, Vantage};
+use serde_json::{Value, json};
+
+use crate::policy::series;
+use crate::policy::{PolicyErrors, PolicyFile, revision_text};
+
+pub mod warnings;
+
+/// What the verb is run with.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// The policy, in YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    pub policy: PathBuf,
+    /// Exit 1 on warnings too
+    #[arg(long)]
+    pub strict: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints every error of the policy, then every warning. Exits 1 with an error, or in strict mode
+/// with a warning, and 0 otherwise. A policy with errors is not looked at for warnings.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let (errors, warnings, facts) = match PolicyFile::load(Some(&options.policy)) {
+        Ok(file) => (Vec::new(), warnings::of(&file), Some(Facts::of(&file))),
+        Err(error) => (error.downcast::<PolicyErrors>()?.0, Vec::new(), None),
+    };
+    if options.json {
+        let list = |errors: &[ConfigError]| -> Value { errors.iter().map(error_json).collect() };
+        println!(
+            "{}",
+            json!({
+                "errors": list(&errors),
+                "warnings": list(&warnings),
+                "revision": facts.as_ref().map(|facts| &facts.revision),
+                "series": facts.as_ref().map(Facts::series_json),
+            })
+        );
+    } else {
+        for error in &errors {
+            println!("{error}");
+        }
+        for warning in &warnings {
+            println!("warning: {warning}");
+        }
+        let name = options.policy.display();
+        let errors = counted(errors.len(), "error");
+        match warnings.len() {
+            0 => eprintln!("{name}: {errors}"),
+            count => eprintln!("{name}: {errors}, {}", counted(count, "warning")),
+        }
+        if let Some(facts) = &facts {
+            eprintln!("{}", facts.to_text());
+        }
+    }
+    let is_fine = errors.is_empty() && (warnings.is_empty() || !options.strict);
+    Ok(if is_fine {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// What a policy is known by once it is loaded.
+struct Facts {
+    revision: String,
+    series: Vec<(Vantage, usize)>,
+}
+
+impl Facts {
+    fn of(file: &PolicyFile) -> Self {
+        let bound = |vantage: &Vantage| (*vantage, series::bound(&file.policy, *vantage));
+        Self {
+            revision: revision_text(file.revision()),
+            series: Vantage::ALL.iter().map(bound).collect(),
+        }
+    }
+
+    fn series_json(&self) -> Value {
+        let series = self.series.iter();
+        let series = series.map(|(vantage, bound)| (vantage.as_str().to_owned(), json!(bound)));
+        Value::Object(series.collect())
+    }
+
+    fn to_text(&self) -> String {
+        let series: Vec<String> = self
+            .series
+            .iter()
+            .map(|(vantage, bound)| format!("{vantage} {bound}"))
+            .collect();
+        format!(
+            "revision {}; at most so many series a proxy: {}",
+            self.revision,
+            series.join(", ")
+        )
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
+}
+
+fn error_json(error: &ConfigError) -> Value {
+    json!({"path": error.path, "message": error.message, "hint": error.hint})
+}

@@ -1,0 +1,340 @@
+//! Rules of one section against each other: hosts that another rule always decides, and hosts that
+//! are listed twice; and rules that are wider than their section.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+
+use meridian_policy::{Action, ConfigError, HostPattern, Pattern, Rule, Section, Vantage};
+use serde_json::Value;
+
+use super::condition_sets::{ConditionSets, subsets};
+use super::conditions::{self, NotHosts};
+use super::warning;
+use super::width::{is_open, width};
+use crate::policy::PolicyFile;
+
+/// The warnings of a section.
+pub(super) fn of(file: &PolicyFile, vantage: Vantage) -> Vec<ConfigError> {
+    let rules = &file.json["hosts"][vantage.as_str()]["rules"];
+    let rules = rules.as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut check = Check {
+        vantage,
+        section: file.policy.section(vantage),
+        rules,
+        conditions: ConditionSets::of(rules),
+        listed: Vec::new(),
+        hasher: RandomState::new(),
+        findings: Findings::default(),
+        warnings: BTreeMap::new(),
+    };
+    for index in 0..rules.len() {
+        check.read_rule(file, index);
+    }
+    check.compare();
+    check.report()
+}
+
+/// The canonical text of a pattern's host, without its port.
+pub(super) fn key(host: &HostPattern) -> String {
+    match host {
+        HostPattern::Any => "*".to_owned(),
+        HostPattern::Exact(name) => name.as_str().to_owned(),
+        HostPattern::Suffix(name) => format!("*.{}", name.as_str()),
+        HostPattern::Network(network) => network.to_string(),
+    }
+}
+
+/// A host of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Listed {
+    rule: usize,
+    host: usize,
+    port: Option<u16>,
+}
+
+/// What a rule needs to decide over a host: its conditions, the port, and whether it is in dry run.
+type Claim = (Box<[u32]>, Option<u16>, bool);
+
+/// What is wrong with a host of a rule, and the other rule that makes it so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Finding {
+    /// The rule lists it already, or lists it for every port.
+    Repeated,
+    /// A rule of equal action and conditions lists it too.
+    Duplicate(usize),
+    /// A rule that denies lists it too, and holds whenever this one does.
+    DeniedBy(usize),
+    /// An earlier rule of the same action lists it too, and holds whenever this one does.
+    DecidedBy(usize),
+    /// The rule's own conditions exclude it.
+    Excluded(&'static str),
+}
+
+/// The findings of each rule: for each kind the first host and how many there are.
+type Findings = BTreeMap<(usize, Finding), (usize, usize)>;
+
+struct Check<'p> {
+    vantage: Vantage,
+    section: &'p Section,
+    rules: &'p [Value],
+    conditions: ConditionSets,
+    /// Hashes of canonical hosts, and who lists them; without the hosts that can never match. Of a
+    /// million hosts nearly all have a hash of their own.
+    listed: Vec<(u64, Listed)>,
+    hasher: RandomState,
+    findings: Findings,
+    /// By rule, those that do not come of findings.
+    warnings: BTreeMap<usize, Vec<ConfigError>>,
+}
+
+impl Check<'_> {
+    fn place(&self, rule: usize) -> String {
+        format!("hosts.{}.rules[{rule}]", self.vantage)
+    }
+
+    fn rule(&self, index: usize) -> Option<&Rule> {
+        self.section.rules.get(index)
+    }
+
+    fn name(&self, index: usize) -> &str {
+        self.rule(index).map(|rule| &*rule.name).unwrap_or_default()
+    }
+
+    /// The text of a host as the policy has it.
+    fn text(&self, rule: usize, host: usize) -> &str {
+        let text = self.rules.get(rule).map(|rule| &rule["hosts"][host]);
+        text.and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn read_rule(&mut self, file: &PolicyFile, index: usize) {
+        let section = self.section;
+        let (Some(rule), Some(written)) = (section.rules.get(index), self.rules.get(index)) else {
+            return;
+        };
+        let mesh = &file.policy.mesh;
+        if let Some(found) = conditions::contradiction(mesh, self.vantage, rule, written) {
+            let place = format!("{}.{}", self.place(index), found.field);
+            let message = format!("{}, so rule {:?} can never match", found.message, rule.name);
+            let warning = warning(place, message, found.hint);
+            self.warnings.entry(index).or_default().push(warning);
+            return;
+        }
+        let not_hosts = NotHosts::of(written);
+        let is_open = is_open(section, rule, written);
+        let hosts = written["hosts"].as_array().map(Vec::as_slice);
+        for (host, text) in hosts.unwrap_or_default().iter().enumerate() {
+            let Some(pattern) = text.as_str().and_then(|text| Pattern::parse(text).ok()) else {
+                continue;
+            };
+            if is_open && let Some(width) = width(&pattern.host) {
+                let warning = warning(
+                    format!("{}.hosts[{host}]", self.place(index)),
+                    format!("{text} allows {width}, in a section that denies by default"),
+                    "list the hosts that are meant, or say in `from` who may reach them all",
+                );
+                self.warnings.entry(index).or_default().push(warning);
+            }
+            let excluded =
+                conditions::host_contradiction(mesh, self.vantage, rule, &not_hosts, &pattern);
+            if let Some(why) = excluded {
+                self.find(index, Finding::Excluded(why), host);
+                continue;
+            }
+            let listed = Listed {
+                rule: index,
+                host,
+                port: pattern.port,
+            };
+            let hash = match &pattern.host {
+                HostPattern::Any => self.hasher.hash_one(0u8),
+                HostPattern::Exact(name) => self.hasher.hash_one((1u8, name.as_str())),
+                HostPattern::Suffix(name) => self.hasher.hash_one((2u8, name.as_str())),
+                HostPattern::Network(network) => self.hasher.hash_one((3u8, network)),
+            };
+            self.listed.push((hash, listed));
+        }
+    }
+
+    fn find(&mut self, rule: usize, finding: Finding, host: usize) {
+        let (_, count) = self.findings.entry((rule, finding)).or_insert((host, 0));
+        *count += 1;
+    }
+
+    /// Compares the rules that list the same host.
+    fn compare(&mut self) {
+        let mut listed = std::mem::take(&mut self.listed);
+        listed.sort_unstable_by_key(|(hash, _)| *hash);
+        let same_hash = listed.chunk_by(|(one, _), (next, _)| one == next);
+        for same in same_hash.filter(|same| same.len() > 1) {
+            let mut same: Vec<Listed> = same.iter().map(|(_, listed)| *listed).collect();
+            // The order in which a decision looks at them.
+            same.sort_unstable_by_key(|one| {
+                let is_allow = self.rule(one.rule).map(|rule| rule.action) == Some(Action::Allow);
+                (is_allow, one.rule, one.port, one.host)
+            });
+            let mut before: HashMap<Claim, Listed> = HashMap::new();
+            for one in same {
+                let Some(rule) = self.rule(one.rule) else {
+                    continue;
+                };
+                let (is_dry, action) = (rule.dry_run, rule.action);
+                let own = self.conditions.of_rule(one.rule);
+                let ports = if one.port.is_some() {
+                    vec![None, one.port]
+                } else {
+                    vec![None]
+                };
+                // A dry run is never carried out, so it takes a host from other dry runs alone.
+                let dry: &[bool] = if is_dry { &[false, true] } else { &[false] };
+                let earlier = subsets(own).find_map(|conditions| {
+                    let keys = ports
+                        .iter()
+                        .flat_map(|port| dry.iter().map(move |dry| (*port, *dry)));
+                    keys.into_iter().find_map(|(port, dry)| {
+                        before.get(&(conditions.clone(), port, dry)).copied()
+                    })
+                });
+                before.entry((own.into(), one.port, is_dry)).or_insert(one);
+                let Some(earlier) = earlier else { continue };
+                let other = earlier.rule;
+                let is_equal = self.conditions.of_rule(other) == own
+                    && self.rule(other).map(|rule| (rule.action, rule.dry_run))
+                        == Some((action, is_dry));
+                let finding = if other == one.rule {
+                    Finding::Repeated
+                } else if is_equal {
+                    Finding::Duplicate(other)
+                } else if self.rule(other).map(|rule| rule.action) != Some(action) {
+                    Finding::DeniedBy(other)
+                } else {
+                    Finding::DecidedBy(other)
+                };
+                let entry = self
+                    .findings
+                    .entry((one.rule, finding))
+                    .or_insert((one.host, 0));
+                // Hosts come in the order of their hashes.
+                *entry = (entry.0.min(one.host), entry.1 + 1);
+            }
+        }
+    }
+
+    fn report(mut self) -> Vec<ConfigError> {
+        let findings = std::mem::take(&mut self.findings);
+        for index in 0..self.rules.len() {
+            let of_rule = findings.range((index, Finding::Repeated)..);
+            let of_rule: Vec<_> = of_rule
+                .take_while(|((rule, _), _)| *rule == index)
+                .collect();
+            let lost: usize = of_rule.iter().map(|(_, (_, count))| count).sum();
+            let hosts = self
+                .rules
+                .get(index)
+                .and_then(|rule| rule["hosts"].as_array());
+            let is_lost = lost > 0 && hosts.is_some_and(|hosts| hosts.len() == lost);
+            let mut warnings: Vec<ConfigError> = of_rule
+                .into_iter()
+                .map(|((_, finding), (host, count))| self.describe(index, *finding, *host, *count))
+                .collect();
+            if is_lost {
+                // One warning says it, with one reason. Hosts that are repeated come first in the
+                // order of findings, and are lost only because of another finding.
+                let name = self.name(index);
+                let reason = warnings.pop();
+                warnings = reason.into_iter().collect();
+                for reason in &mut warnings {
+                    reason.message = format!("rule {name:?} can never match: {}", reason.message);
+                    reason.path = self.place(index);
+                }
+            }
+            self.warnings.entry(index).or_default().extend(warnings);
+        }
+        self.warnings.into_values().flatten().collect()
+    }
+
+    fn describe(&self, rule: usize, finding: Finding, host: usize, count: usize) -> ConfigError {
+        let place = format!("{}.hosts[{host}]", self.place(rule));
+        let text = self.text(rule, host);
+        let subject = match count {
+            1 => format!("{text:?}"),
+            2 => format!("{text:?} and 1 more host"),
+            _ => format!("{text:?} and {} more hosts", count - 1),
+        };
+        let verb = if count == 1 { "is" } else { "are" };
+        match finding {
+            Finding::Repeated => warning(
+                place,
+                format!(
+                    "{subject} {verb} in this rule already{}",
+                    self.spelling(rule, host)
+                ),
+                "keep one of the two",
+            ),
+            Finding::Duplicate(other) => warning(
+                place,
+                format!(
+                    "{subject} {verb} in rule {:?} too, of the same action and conditions",
+                    self.name(other)
+                ),
+                "keep it in one of the two rules",
+            ),
+            Finding::DeniedBy(other) => warning(
+                place,
+                format!(
+                    "{subject} {verb} denied by rule {:?} too, and at a tie deny wins",
+                    self.name(other)
+                ),
+                "remove it from one of the two rules, or give the one that denies a condition",
+            ),
+            Finding::DecidedBy(other) => warning(
+                place,
+                format!(
+                    "{subject} {verb} in the earlier rule {:?} too, which holds whenever this one does",
+                    self.name(other)
+                ),
+                "remove it from one of the two rules",
+            ),
+            Finding::Excluded(why) => {
+                let others = match count {
+                    1 => String::new(),
+                    _ => format!(", and {} more likewise", count - 1),
+                };
+                warning(
+                    place,
+                    format!("{text:?} {why}{others}"),
+                    "remove the host, or mend the condition",
+                )
+            }
+        }
+    }
+
+    /// How the same host is written elsewhere in the rule, where that differs.
+    fn spelling(&self, rule: usize, host: usize) -> String {
+        let text = self.text(rule, host);
+        let Ok(pattern) = Pattern::parse(text) else {
+            return String::new();
+        };
+        let hosts = self
+            .rules
+            .get(rule)
+            .and_then(|rule| rule["hosts"].as_array());
+        let others = hosts
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+            .iter()
+            .enumerate();
+        let same = others
+            .filter(|(index, _)| *index != host)
+            .find_map(|(_, other)| {
+                let other = other.as_str()?;
+                let parsed = Pattern::parse(other).ok()?;
+                let fits = parsed.host == pattern.host
+                    && (parsed.port.is_none() || parsed.port == pattern.port);
+                fits.then_some(other)
+            });
+        match same {
+            Some(other) if other != text => format!(", as {other:?}"),
+            _ => String::new(),
+        }
+    }
+}

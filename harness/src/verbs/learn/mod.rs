@@ -1,0 +1,240 @@
+//! `meridian learn`: an allow-list out of access logs, for a person to review.
+//!
+//! Proposes rules for hosts that were refused because no rule names them. What a client wrote into a
+//! log can make it propose a host, so that everything that looks odd is listed apart and never
+//! proposed, and nothing of a log is printed as it is.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow, ensure};
+use clap::{Args, ValueEnum};
+use jiff::{SpanRelativeTo, Timestamp, civil};
+use meridian_policy::Vantage;
+
+use crate::access_log::{self, Log};
+use crate::output;
+use crate::policy::PolicyFile;
+use callers::Callers;
+use group::{Grouping, Rule};
+use judge::{Judge, Suspicious};
+use observe::{Observations, Selection};
+
+mod callers;
+mod diff;
+mod fragment;
+mod group;
+mod judge;
+mod names;
+mod observe;
+mod place;
+mod service_entries;
+mod tally;
+mod text;
+
+/// What the verb is run with.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Proposed is what the default of a section refused, or would have refused in dry run. \
+Listed apart, in comments and never proposed: addresses, single labels, punycode, names that look \
+like others, names asked for less than --min-requests times, and what a rule denies or the SNI \
+check refused.\n\nExits 0 when there is nothing to propose, 1 when something is proposed, 2 when \
+the logs or the policy cannot be read."
+)]
+pub struct Options {
+    /// The policy that the rules are for: what it allows already is left out, what it denies never proposed
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Only this vantage: ingress, egress, inbound or outbound; also that of entries which do not tell it
+    #[arg(long, value_name = "VANTAGE", value_parser = crate::verbs::explain::parse_vantage)]
+    pub at: Option<Vantage>,
+    /// Only from then on: a time, a day, or how long ago, as in 2026-11-24T10:00:00Z, 2026-11-24, 2h
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub since: Option<Timestamp>,
+    /// Only before then
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub until: Option<Timestamp>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Print one JSON object, with everything that was found
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+    /// Take what was allowed too, for the first allow-list of a mesh that only observes
+    #[arg(long)]
+    pub all: bool,
+    /// Hosts asked for less often are listed apart
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub min_requests: u64,
+    /// Propose a wildcard for so many names of one owner; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub wildcard_threshold: usize,
+    /// At egress, let the rules say which namespaces may call, as they do if the policy's rules do
+    #[arg(long)]
+    pub by_caller: bool,
+    /// Add rules for what is listed apart too, each as a comment
+    #[arg(long)]
+    pub include_suspicious: bool,
+    /// Access logs with one JSON object a line, plain or in gzip; - is standard input
+    #[arg(value_name = "LOG", required = true)]
+    pub logs: Vec<Log>,
+}
+
+/// What is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Rules to copy into a policy
+    #[default]
+    Fragment,
+    /// A diff of --policy, for `patch`
+    Diff,
+    /// Istio's ServiceEntry manifests for what was asked for at egress
+    ServiceEntries,
+}
+
+/// What was learned.
+#[derive(Debug)]
+struct Learned<'o> {
+    rules: Vec<Rule>,
+    suspicious: Vec<Suspicious<'o>>,
+    /// Hosts that the policy allows already.
+    allowed: usize,
+    /// Rules that their section has no room for.
+    without_room: usize,
+    observations: &'o Observations,
+}
+
+impl Learned<'_> {
+    fn callers(&self) -> &Callers {
+        &self.observations.callers
+    }
+
+    fn rules_at(&self, vantage: Vantage) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(move |rule| rule.at == vantage)
+    }
+
+    /// How many rules are no comments.
+    fn proposed(&self) -> usize {
+        let rules = self.rules.iter();
+        rules.filter(|rule| rule.reasons.is_empty()).count()
+    }
+}
+
+/// Prints the proposals. Exits 1 if there are any, and 0 otherwise.
+///
+/// # Errors
+/// If a log or the policy cannot be read, and if the rules cannot be placed in the policy's file.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let policy = options.policy.as_deref().map(read_policy).transpose()?;
+    let needs_policy = options.format == Format::Diff && !options.json;
+    ensure!(
+        !needs_policy || policy.is_some(),
+        "--format diff needs --policy FILE, the file to change"
+    );
+    let selection = Selection {
+        at: options.at,
+        since: options.since,
+        until: options.until,
+        all: options.all,
+    };
+    let mut observations = Observations::default();
+    access_log::read(&options.logs, |entry| observations.add(entry, &selection))?;
+    if observations.without_vantage > 0 {
+        eprintln!(
+            "{} of the entries do not say where they were logged: give --at to take them",
+            observations.without_vantage
+        );
+    }
+    let file = policy.as_ref().map(|(_, file)| file);
+    let learned = learn(options, &observations, file);
+    let text = if options.json {
+        format!("{}\n", fragment::json(&learned))
+    } else {
+        match (options.format, &options.policy, &policy) {
+            (Format::Diff, Some(path), Some((text, file))) => {
+                diff::diff(&learned, path, text, file)?
+            }
+            (Format::ServiceEntries, ..) => service_entries::manifests(&learned)?,
+            _ => fragment::fragment(&learned),
+        }
+    };
+    output::print(&text)?;
+    Ok(match learned.proposed() {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn learn<'o>(
+    options: &Options,
+    observations: &'o Observations,
+    file: Option<&'o PolicyFile>,
+) -> Learned<'o> {
+    let service_domain = file.map_or("cluster.local", |file| {
+        file.policy.mesh.service_domain.as_str()
+    });
+    let judge = Judge {
+        file,
+        observations,
+        min_requests: options.min_requests,
+        service_domain,
+    };
+    let grouping = Grouping {
+        wildcard_threshold: options.wildcard_threshold,
+        by_caller: options.by_caller || file.is_some_and(names_callers),
+        include_suspicious: options.include_suspicious,
+    };
+    let mut learned = Learned {
+        rules: Vec::new(),
+        suspicious: Vec::new(),
+        allowed: 0,
+        without_room: 0,
+        observations,
+    };
+    for vantage in Vantage::ALL {
+        let mut judged = judge.judge(*vantage);
+        let rules = group::rules(&judge, *vantage, &mut judged, grouping);
+        learned.rules.extend(rules);
+        learned.suspicious.extend(judged.suspicious);
+        learned.allowed += judged.allowed;
+        learned.without_room += judged.without_room;
+    }
+    learned
+}
+
+/// True if a rule at egress says who may call by identity.
+fn names_callers(file: &PolicyFile) -> bool {
+    let rules = file.json["hosts"]["egress"]["rules"].as_array();
+    rules.into_iter().flatten().any(|rule| {
+        let from = &rule["from"];
+        from.get("namespaces").is_some() || from.get("principals").is_some()
+    })
+}
+
+fn read_policy(path: &Path) -> anyhow::Result<(String, PolicyFile)> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the policy {}", path.display()))?;
+    // Not as such errors end other verbs: 1 would say that something is proposed.
+    let file = PolicyFile::parse(text.as_bytes())
+        .map_err(|errors| anyhow!("the policy is refused:\n{errors}"))?;
+    Ok((text, file))
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    if text.parse::<civil::Date>().is_ok() {
+        let start = format!("{text}T00:00:00Z").parse();
+        return start.map_err(|error: jiff::Error| error.to_string());
+    }
+    let ago = text.parse::<jiff::Span>().and_then(|span| {
+        // Relative to UTC a day has 24 hours.
+        span.to_duration(SpanRelativeTo::days_are_24_hours())
+    });
+    ago.and_then(|ago| Timestamp::now().checked_sub(ago.abs()))
+        .map_err(|_| {
+            "write a time (2026-11-24T10:00:00Z), a day (2026-11-24) or how long ago (90m, 2h, 7d)"
+                .to_owned()
+        })
+}

@@ -1,0 +1,15 @@
+//! One entry for each verb of the command line. No verb uses another: what two of them need lies
+//! below, in the modules beside this one.
+
+pub mod bench;
+pub mod build;
+pub mod check;
+pub mod demo;
+pub mod explain;
+pub mod learn;
+pub mod render;
+pub mod report;
+pub mod schema;
+pub mod test;
+pub mod top;
+pub mod up;

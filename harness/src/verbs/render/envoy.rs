@@ -1,0 +1,404 @@
+//! `meridian render envoy`: a static configuration for each kind of Envoy in a mesh.
+//!
+//! They stand on the same roles as the local topology, so what is rendered is what is tested. They
+//! make one connected example: ingress gateway to sidecar to workload, and workload to sidecar to
+//! egress gateway to the outside.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use crate::lab::config::access_log::AccessLog;
+use crate::lab::config::cluster::{Upstream, outbound};
+use crate::lab::config::egress::Egress;
+use crate::lab::config::ingress::Ingress;
+use crate::lab::config::listener::PeerAuthentication;
+use crate::lab::config::passthrough::Passthrough;
+use crate::lab::config::routes::Route;
+use crate::lab::config::sidecar::{Sidecar, service_route};
+use crate::lab::config::tls::{Credentials, MeshIdentity};
+use crate::lab::config::wasm::Filters;
+use crate::lab::config::{Address, Proxy};
+
+/// The folder of the modules, where nothing else is said.
+pub const DEFAULT_MODULES: &str = "/etc/meridian";
+/// The folder of the certificates in every configuration.
+pub const CERTIFICATES: &str = "/etc/certs";
+
+/// The port of Envoy's admin, on the loopback address alone.
+pub const ADMIN_PORT: u16 = 15000;
+/// The ingress gateway's port for HTTP.
+pub const INGRESS_HTTP_PORT: u16 = 8080;
+/// The ingress gateway's port for HTTPS.
+pub const INGRESS_HTTPS_PORT: u16 = 8443;
+/// A gateway's port for TLS that passes on unread.
+pub const PASSTHROUGH_PORT: u16 = 15443;
+/// The egress gateway's port for mutual TLS.
+pub const EGRESS_PORT: u16 = 8443;
+/// A sidecar's port for requests to its workload.
+pub const INBOUND_PORT: u16 = 15006;
+/// A sidecar's port for requests of its workload, on the loopback address alone.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// The workload's own port for TLS, which passes its sidecar unread.
+pub const WORKLOAD_TLS_PORT: u16 = 8443;
+/// The workload's own port, on the loopback address.
+pub const WORKLOAD_PORT: u16 = 8080;
+
+/// What a rendering depends on beside the policy.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder of the modules as Envoy sees it.
+    pub modules: PathBuf,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            modules: PathBuf::from(DEFAULT_MODULES),
+        }
+    }
+}
+
+/// The files and their names: `ingress.yaml`, `egress.yaml` and `sidecar.yaml`.
+///
+/// Equal arguments give equal files. The policy goes into each as it is; whether it is a good one
+/// is for `meridian check` to say.
+///
+/// # Errors
+/// If the policy is no object, or something in it that the rendering needs has the wrong type.
+pub fn render(policy: &Value, options: &Options) -> anyhow::Result<Vec<(String, String)>> {
+    ensure!(
+        policy.is_object(),
+        "a policy is an object, this is {policy}"
+    );
+    let mesh = Names::of(policy)?;
+    let policy = serde_json::to_string_pretty(policy)?;
+    let proxy = |name: &str, namespace: &str| Proxy {
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        identity: MeshIdentity {
+            credentials: credentials("cert-chain.pem", "key.pem"),
+            ca: Path::new(CERTIFICATES).join("root-cert.pem"),
+        },
+        filters: Some(Filters::new(options.modules.clone(), policy.clone())),
+        access_log: AccessLog::Stdout,
+        admin: Some(local(ADMIN_PORT)),
+        addresses: Vec::new(),
+        bind: None,
+    };
+    let files = [
+        (
+            "ingress.yaml",
+            INGRESS_HEADER,
+            mesh.ingress()
+                .to_config(&proxy("ingressgateway", "istio-system")),
+        ),
+        (
+            "egress.yaml",
+            EGRESS_HEADER,
+            mesh.egress()
+                .to_config(&proxy("egressgateway", "istio-system")),
+        ),
+        (
+            "sidecar.yaml",
+            SIDECAR_HEADER,
+            mesh.sidecar().to_config(&proxy("app", "default")),
+        ),
+    ];
+    files
+        .into_iter()
+        .map(|(name, header, bootstrap)| {
+            let header = format!("{header}{COMMON_HEADER}");
+            Ok((name.to_owned(), annotate(&header, &bootstrap)?))
+        })
+        .collect()
+}
+
+/// Names that the policy gives to the example's parts.
+struct Names {
+    service_domain: String,
+    trust_domain: String,
+    egress_principal: String,
+    egress_host: String,
+    inside: Vec<String>,
+}
+
+impl Names {
+    fn of(policy: &Value) -> anyhow::Result<Self> {
+        let text = |pointer: &str, default: &str| match policy.pointer(pointer) {
+            None | Some(Value::Null) => Ok(default.to_owned()),
+            Some(value) => value
+                .as_str()
+                .map(str::to_owned)
+                .with_context(|| format!("{pointer} in the policy is no string: {value}")),
+        };
+        let service_domain = text("/mesh/serviceDomain", "cluster.local")?;
+        let trust_domain = text("/mesh/trustDomains/0", "cluster.local")?;
+        let egress_principal = text(
+            "/mesh/gateways/egress/0/principal",
+            &format!("{trust_domain}/ns/istio-system/sa/istio-egressgateway-service-account"),
+        )?;
+        let (namespace, account) = egress_principal
+            .split_once("/ns/")
+            .and_then(|(_, rest)| rest.split_once("/sa/"))
+            .with_context(|| format!("`{egress_principal}` is not TRUST_DOMAIN/ns/NS/sa/SA"))?;
+        let name = account.strip_suffix("-service-account").unwrap_or(account);
+        let egress_host = text(
+            "/mesh/gateways/egress/0/hosts/0",
+            &format!("{name}.{namespace}.svc.{service_domain}"),
+        )?;
+        let cidrs = policy.pointer("/mesh/cidrs").and_then(Value::as_array);
+        let inside = cidrs.into_iter().flatten().filter_map(Value::as_str);
+        // A single address is a network of full length.
+        let inside = inside.map(|cidr| match (cidr.contains('/'), cidr.contains(':')) {
+            (true, _) => cidr.to_owned(),
+            (false, true) => format!("{cidr}/128"),
+            (false, false) => format!("{cidr}/32"),
+        });
+        let inside = inside.collect();
+        Ok(Self {
+            inside,
+            service_domain,
+            trust_domain,
+            egress_principal,
+            egress_host,
+        })
+    }
+
+    fn app(&self) -> (String, Upstream) {
+        let host = format!("app.default.svc.{}", self.service_domain);
+        let principal = format!("{}/ns/default/sa/app", self.trust_domain);
+        let endpoint = Address::Name(host.clone(), INBOUND_PORT);
+        let upstream = Upstream::service(&host, endpoint, &principal);
+        (host, upstream)
+    }
+
+    fn ingress(&self) -> Ingress {
+        Ingress {
+            http: vec![everywhere(INGRESS_HTTP_PORT)],
+            https: vec![everywhere(INGRESS_HTTPS_PORT)],
+            public: credentials("tls.crt", "tls.key"),
+            routes: vec![Route::new("*", self.app().1)],
+            passthrough: Passthrough {
+                addresses: vec![everywhere(PASSTHROUGH_PORT)],
+                routes: vec![Route::new(
+                    "*",
+                    Upstream {
+                        cluster: outbound(443, &self.app().0),
+                        endpoint: Some(Address::Name(self.app().0, WORKLOAD_TLS_PORT)),
+                        principal: None,
+                    },
+                )],
+                plain_tcp: false,
+                inside: Vec::new(),
+            },
+        }
+    }
+
+    fn egress(&self) -> Egress {
+        let outside = Upstream {
+            cluster: "outside".to_owned(),
+            endpoint: None,
+            principal: None,
+        };
+        Egress {
+            mesh: vec![everywhere(EGRESS_PORT)],
+            authentication: PeerAuthentication::Strict,
+            routes: vec![Route::new("*", outside.clone())],
+            inside: self.inside.clone(),
+            passthrough: Passthrough {
+                addresses: vec![everywhere(PASSTHROUGH_PORT)],
+                routes: vec![Route::new("*", outside)],
+                plain_tcp: false,
+                inside: self.inside.clone(),
+            },
+        }
+    }
+
+    fn sidecar(&self) -> Sidecar {
+        let (app_host, app) = self.app();
+        let egress = Upstream {
+            cluster: outbound(80, &self.egress_host),
+            endpoint: Some(Address::Name(self.egress_host.clone(), EGRESS_PORT)),
+            principal: Some(self.egress_principal.clone()),
+        };
+        Sidecar {
+            inbound: vec![everywhere(INBOUND_PORT)],
+            authentication: PeerAuthentication::Permissive,
+            workload: local(WORKLOAD_PORT),
+            outbound: vec![local(OUTBOUND_PORT)],
+            routes: vec![service_route(&app_host, app), Route::new("*", egress)],
+        }
+    }
+}
+
+fn everywhere(port: u16) -> Address {
+    Address::Socket(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
+}
+
+fn local(port: u16) -> Address {
+    Address::Socket(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+fn credentials(certificate: &str, key: &str) -> Credentials {
+    let folder = Path::new(CERTIFICATES);
+    Credentials {
+        certificate: folder.join(certificate),
+        key: folder.join(key),
+    }
+}
+
+const INGRESS_HEADER: &str = "\
+Envoy as the ingress gateway of a mesh, with Meridian's ingress filter.
+
+Listens on 8080 (HTTP) and 8443 (HTTPS); both send every host that the policy allows to the
+service app.default. HTTPS shows /etc/certs/tls.crt (key: tls.key) and takes, but does not ask
+for, a client certificate of the mesh. On 15443 TLS passes unread, by its server name, to the
+service's own TLS on port 8443.
+
+To change: the virtual hosts and clusters, from `app` to your services.
+";
+const EGRESS_HEADER: &str = "\
+Envoy as the egress gateway of a mesh, with Meridian's egress filter.
+
+Listens on 8443 for sidecars, by mutual TLS alone, and sends each request that the policy allows
+to the host that it names, on port 80 unless the host says otherwise. On 15443 TLS passes unread
+to the host of its server name, on port 443. Whoever reaches that port may use it: it sees no
+identity, so let a NetworkPolicy say who that is.
+
+Names are resolved here: an allowed name that its owner lets resolve to an inside address leads
+inside. Keep this gateway's network from reaching what it must not.
+
+To change: the virtual hosts and clusters, if outside hosts are reached in another way.
+";
+const SIDECAR_HEADER: &str = "\
+Envoy as the sidecar of the workload `app` in the namespace `default`, with Meridian's sidecar
+filter before and behind it.
+
+Inbound, 15006: by mutual TLS from the mesh, in plaintext from callers without identity; to the
+workload on 127.0.0.1:8080. Outbound, 127.0.0.1:15001: to the services of the mesh by name, all
+else to the egress gateway. The workload uses it as its HTTP proxy, or iptables redirect to it.
+
+To change: the node's id, cluster and NAMESPACE (the filter reads it), the workload's port, and a
+virtual host and a cluster for each further service.
+";
+const COMMON_HEADER: &str = "
+Files it needs: the modules of `meridian build` in the folder that `code.local.filename` names;
+in /etc/certs the mesh identity of this Envoy, cert-chain.pem with key.pem, and the mesh's CA,
+root-cert.pem.
+
+Rendered by `meridian render envoy` from a policy, which is inlined as `configuration.value`:
+edit the policy and render again.
+";
+
+/// What stands above some lines of every file that has them: the line, less its indentation, and
+/// the comment.
+const NOTES: [(&str, &str); 13] = [
+    (
+        "stats_tags:",
+        "The labels of the filters' metrics, which stand in the stats' names.",
+    ),
+    (
+        "headers_with_underscores_action: DROP_HEADER",
+        "Frameworks that read X_Traffic_Direction as X-Traffic-Direction would believe a forged tag.",
+    ),
+    (
+        "use_remote_address: true",
+        "The source is the connection's, and is appended to x-forwarded-for.",
+    ),
+    (
+        "xff_num_trusted_hops: 4294967295",
+        "More hops than any x-forwarded-for has: it never names the source.",
+    ),
+    ("- name: meridian", "The policy filter."),
+    (
+        "failure_policy: FAIL_RELOAD",
+        "After a crash of the module: 503, or an end, until it is loaded again, never an open door.",
+    ),
+    (
+        "- name: envoy.filters.http.dynamic_forward_proxy",
+        "Resolves names, so it stands behind the policy filter.",
+    ),
+    (
+        "- name: envoy.filters.network.sni_dynamic_forward_proxy",
+        "Resolves the server name, so it stands behind the policy filter.",
+    ),
+    (
+        "details: '%FILTER_STATE(wasm.meridian_details:PLAIN)%'",
+        "A connection has no response code details.",
+    ),
+    (
+        "json_format:",
+        "`details` names the rule of a refusal, as in meridian_deny{RULE}.",
+    ),
+    (
+        "match_typed_subject_alt_names:",
+        "The one workload that may answer here.",
+    ),
+    ("require_client_certificate: true", "Mutual TLS."),
+    (
+        "connect_matcher: {}",
+        "CONNECT has no path; the policy decides over it as over any request.",
+    ),
+];
+
+/// The bootstrap as YAML under its header, with the notes.
+fn annotate(header: &str, bootstrap: &Value) -> anyhow::Result<String> {
+    let mut text: String = header
+        .lines()
+        .map(|line| format!("# {line}").trim_end().to_owned() + "\n")
+        .collect();
+    for line in yaml_serde::to_string(bootstrap)?.lines() {
+        let content = line.trim_start();
+        if let Some((_, comment)) = NOTES.iter().find(|(noted, _)| *noted == content) {
+            let indentation = line.len() - content.len();
+            text.push_str(&format!("{:indentation$}# {comment}\n", ""));
+        }
+        text.push_str(line);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn files(policy: &Value) -> Vec<(String, String)> {
+        render(policy, &Options::default()).unwrap()
+    }
+
+    #[test]
+    fn the_policy_and_every_name_survive_the_rendering() {
+        let policy = json!({"mesh": {"serviceDomain": "corp.internal", "gateways": {"egress": [
+            {"principal": "corp/ns/edge/sa/exit"}]}}, "deny": {"body": "no\nentry\n"}});
+        for (name, text) in files(&policy) {
+            let config: Value = yaml_serde::from_str(&text).unwrap();
+            let chain = &config["static_resources"]["listeners"][0]["filter_chains"][0];
+            let manager = &chain["filters"][0]["typed_config"];
+            let filter = &manager["http_filters"][0];
+            assert_eq!(filter["name"], "meridian", "{name}");
+            let inlined = &filter["typed_config"]["config"]["configuration"]["value"];
+            let inlined: Value = serde_json::from_str(inlined.as_str().unwrap()).unwrap();
+            assert_eq!(inlined, policy);
+        }
+        let sidecar = &files(&policy)[2].1;
+        assert!(sidecar.contains("outbound|80||exit.edge.svc.corp.internal"));
+        assert!(sidecar.contains("spiffe://corp/ns/edge/sa/exit"));
+    }
+
+    #[test]
+    fn every_note_has_a_line_to_stand_above() {
+        let all: String = files(&json!({}))
+            .into_iter()
+            .map(|(_, text)| text)
+            .collect();
+        for (line, comment) in NOTES {
+            assert!(all.contains(&format!("# {comment}\n")), "no line `{line}`");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Pieces of PromQL.
+
+use std::time::Duration;
+
+use meridian_metrics::Metric;
+
+use crate::lab::config::wasm::FILTER_NAME;
+
+/// A duration as Prometheus writes it, in the largest unit that holds it without a rest: `5m`, `500ms`.
+///
+/// ```
+/// use std::time::Duration;
+/// assert_eq!(meridian::render::prometheus::duration(Duration::from_secs(90)), "90s");
+/// ```
+pub fn duration(duration: Duration) -> String {
+    const UNITS: [(u128, &str); 4] = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1000, "s"),
+    ];
+    let milliseconds = duration.as_millis();
+    UNITS
+        .into_iter()
+        .find(|(length, _)| milliseconds > 0 && milliseconds.is_multiple_of(*length))
+        .map_or_else(
+            || format!("{milliseconds}ms"),
+            |(length, unit)| format!("{}{unit}", milliseconds / length),
+        )
+}
+
+/// A metric's name without the suffix of counters, for the names of recorded series.
+pub(super) fn base(metric: &Metric) -> &'static str {
+    metric.name.strip_suffix("_total").unwrap_or(metric.name)
+}
+
+/// The name under which Prometheus gets Envoy's count of an event in the life of the filters' VMs:
+/// `success`, `backoff` or `failure` of a reload.
+pub(crate) fn vm_reloads(event: &str) -> String {
+    format!("envoy_wasm_{FILTER_NAME}_vm_reload_{event}")
+}
+
+/// Listeners that Envoy refused, and with them the configurations of the filters in them.
+pub(crate) const LISTENERS_REFUSED: &str = "envoy_listener_manager_lds_update_rejected";
+/// Filter configurations that came by discovery and were refused, by the label [`EXTENSION`], which
+/// the scrape configuration takes out of Envoy's name for it.
+pub(crate) const EXTENSIONS_REFUSED: &str = "envoy_extension_config_discovery_config_fail";
+/// The kind and the name of what is discovered.
+pub(crate) const EXTENSION: &str = "extension";
+
+/// Running VMs of wasm modules.
+pub(crate) const VMS: &str = "envoy_wasm_envoy_wasm_runtime_v8_active";
+
+/// Matches the filters among what is discovered.
+pub(crate) fn our_extensions() -> String {
+    format!("{EXTENSION}=~\".*{FILTER_NAME}.*\"")
+}

@@ -1,0 +1,183 @@
+//! `meridian test`: does a policy do what its owners expect of it?
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::policy::PolicyFile;
+use crate::verbs::explain;
+
+mod format;
+mod junit;
+
+pub use format::{Case, Difference, Expect, ExpectDryRun, read};
+
+/// What the verb is run with.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// The policy, in YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    pub policy: PathBuf,
+    /// Files of expectations, in YAML
+    #[arg(value_name = "EXPECTATIONS", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Also write a report in JUnit's XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+}
+
+/// What came of one expectation.
+#[derive(Debug, Clone)]
+struct Outcome {
+    file: String,
+    index: usize,
+    name: String,
+    differences: Vec<Difference>,
+    /// The object of `meridian explain --json`.
+    explanation: Value,
+    /// The command line that explains the same request.
+    command: String,
+}
+
+/// Decides over every request and prints what is not as expected. Exits 0 when all is, 1 when
+/// something is not.
+///
+/// # Errors
+/// If the policy or a file of expectations cannot be read or is wrong, or the report cannot be
+/// written.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let policy = PolicyFile::load(Some(&options.policy))?;
+    let mut outcomes = Vec::new();
+    let mut errors = Vec::new();
+    for path in &options.files {
+        match load(path)? {
+            Ok(cases) => {
+                let cases = cases.iter().enumerate();
+                outcomes.extend(
+                    cases.map(|(index, case)| Outcome::of(&policy, options, path, index, case)),
+                );
+            }
+            Err(of_file) => {
+                let name = path.display();
+                errors.extend(of_file.into_iter().map(|error| format!("{name}: {error}")));
+            }
+        }
+    }
+    if !errors.is_empty() {
+        anyhow::bail!("the expectations cannot be read\n{}", errors.join("\n"));
+    }
+    if let Some(path) = &options.junit {
+        std::fs::write(path, junit::report(&outcomes)?)
+            .with_context(|| format!("cannot write the report {}", path.display()))?;
+    }
+    let failed = outcomes.iter().filter(|outcome| !outcome.is_met()).count();
+    let passed = outcomes.len() - failed;
+    if options.json {
+        let cases: Vec<Value> = outcomes.iter().map(Outcome::to_json).collect();
+        println!(
+            "{}",
+            json!({"passed": passed, "failed": failed, "cases": cases})
+        );
+    } else {
+        for outcome in outcomes.iter().filter(|outcome| !outcome.is_met()) {
+            println!("{}\n", outcome.to_text());
+        }
+        println!("{passed} passed, {failed} failed");
+    }
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Reads a file; the inner error is what is wrong with its text.
+fn load(path: &Path) -> anyhow::Result<Result<Vec<Case>, Vec<String>>> {
+    let bytes = std::fs::read(path)
+        .with_context(|| format!("cannot read the expectations {}", path.display()))?;
+    Ok(match std::str::from_utf8(&bytes) {
+        Ok(text) => read(text),
+        Err(_) => Err(vec!["is not UTF-8; save the file in UTF-8".to_owned()]),
+    })
+}
+
+impl Outcome {
+    fn of(policy: &PolicyFile, options: &Options, path: &Path, index: usize, case: &Case) -> Self {
+        let explanation = explain::to_json(&policy.policy, &case.request);
+        Self {
+            file: path.display().to_string(),
+            index,
+            name: case.name.clone(),
+            differences: case.expect.differences(&explanation),
+            explanation,
+            command: case.request.command(&options.policy),
+        }
+    }
+
+    fn is_met(&self) -> bool {
+        self.differences.is_empty()
+    }
+
+    fn to_json(&self) -> Value {
+        let differences: Vec<Value> = self
+            .differences
+            .iter()
+            .map(|difference| {
+                json!({
+                    "field": difference.field,
+                    "expected": difference.expected,
+                    "actual": difference.actual,
+                })
+            })
+            .collect();
+        json!({
+            "file": self.file,
+            "name": self.name,
+            "outcome": if self.is_met() { "passed" } else { "failed" },
+            "differences": differences,
+            "explanation": self.explanation,
+        })
+    }
+
+    /// The differences, `-` what was expected and `+` what is.
+    fn diff(&self) -> String {
+        let mut lines = Vec::new();
+        for Difference {
+            field,
+            expected,
+            actual,
+        } in &self.differences
+        {
+            lines.push(format!("  - {field}: {}", plain(expected)));
+            lines.push(format!("  + {field}: {}", plain(actual)));
+        }
+        let reason = self.explanation["reason"].as_str().unwrap_or_default();
+        lines.push(format!("  because {reason}"));
+        lines.push(format!("  $ {}", self.command));
+        lines.join("\n")
+    }
+
+    fn to_text(&self) -> String {
+        format!(
+            "FAIL {} ({}[{}])\n{}",
+            self.name,
+            self.file,
+            self.index,
+            self.diff()
+        )
+    }
+}
+
+/// A value as YAML has it.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    }
+}

@@ -1,0 +1,150 @@
+//! `meridian top`: what any number of proxies count, as it happens.
+//!
+//! Reads scrapes alone, so it works wherever the admin or Istio's metrics port can be reached. Adds
+//! proxies up; what one of them cannot tell is left out, never guessed.
+
+mod counts;
+mod draw;
+mod live;
+mod snapshot;
+mod tables;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use clap::Args;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+pub use snapshot::{Counted, Latency, ProxyState, Responses, Snapshot, Traffic};
+pub use target::Target;
+
+use crate::lab::prometheus::Samples;
+use crate::output;
+use crate::text::visible::visible;
+use counts::Proxy;
+
+/// What the verb is run with.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// The time between two scrapes, such as 500ms, 2s or 1m
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_interval)]
+    pub interval: Duration,
+    /// Scrape twice, print what there is as text and end; so it does where stdout is no terminal
+    #[arg(long)]
+    pub once: bool,
+    /// The same as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// How many rows of a section are printed as text
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    pub rows: usize,
+    /// Envoy's admin or a Prometheus endpoint: HOST:PORT, or a URL; without a path
+    /// /stats/prometheus is asked
+    #[arg(value_name = "ADDRESS", required = true)]
+    pub addresses: Vec<Target>,
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(3600);
+    let wrong = || "write a number and ms, s or m, such as 500ms or 2s".to_owned();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let unit = match &text[digits.len()..] {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        _ => return Err(wrong()),
+    };
+    let interval = Duration::from_millis(number.saturating_mul(unit));
+    if interval < Duration::from_millis(100) || interval > LONGEST {
+        return Err("write a time from 100ms to 60m".to_owned());
+    }
+    Ok(interval)
+}
+
+/// Shows the proxies until it is told to end, or once.
+///
+/// # Errors
+/// If no proxy answers at the beginning, or, with `once`, at the end; if there is no terminal to
+/// draw on.
+pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let mut addresses: Vec<Target> = Vec::new();
+    for address in options.addresses {
+        // Twice would be counted twice.
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    let mut proxies: Vec<Proxy> = addresses.into_iter().map(Proxy::new).collect();
+    let is_live = !options.once && !options.json && std::io::stdout().is_terminal();
+    scrape_into(&mut proxies, options.interval).await;
+    one_must_answer(&proxies)?;
+    if is_live {
+        live::run(proxies, options.interval).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("scraping again in {:?}, for the rates", options.interval);
+    tokio::time::sleep(options.interval).await;
+    scrape_into(&mut proxies, options.interval).await;
+    one_must_answer(&proxies)?;
+    let snapshot = Snapshot::of(&proxies);
+    if options.json {
+        let mut value = json!({"interval_seconds": options.interval.as_secs_f64()});
+        if let (Some(into), serde_json::Value::Object(from)) =
+            (value.as_object_mut(), serde_json::to_value(&snapshot)?)
+        {
+            into.extend(from);
+        }
+        output::print(&format!("{value}\n"))?;
+    } else {
+        output::print(&tables::plain(&snapshot, options.rows))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn one_must_answer(proxies: &[Proxy]) -> anyhow::Result<()> {
+    if proxies.iter().all(|proxy| proxy.error.is_some()) {
+        let errors: Vec<String> = proxies
+            .iter()
+            .filter_map(|proxy| Some(format!("\n  {}: {}", proxy.target, proxy.error.as_ref()?)))
+            .map(|line| line.split('\n').map(visible).collect::<Vec<_>>().join("\n"))
+            .collect();
+        bail!("no proxy answers:{}", errors.concat());
+    }
+    Ok(())
+}
+
+/// One answer and when it came.
+type Answer = (Instant, anyhow::Result<Samples>);
+
+/// Asks every target at once; the answers are in their order.
+async fn scrape(targets: &[Target], interval: Duration) -> Vec<Answer> {
+    let deadline = interval.clamp(Duration::from_secs(1), Duration::from_secs(10));
+    let mut asking = JoinSet::new();
+    for (index, target) in targets.iter().cloned().enumerate() {
+        asking.spawn(async move {
+            let samples = target.scrape(deadline).await;
+            (index, (Instant::now(), samples))
+        });
+    }
+    let mut answers = asking.join_all().await;
+    answers.sort_by_key(|(index, _)| *index);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+async fn scrape_into(proxies: &mut [Proxy], interval: Duration) {
+    let targets: Vec<Target> = proxies.iter().map(|proxy| proxy.target.clone()).collect();
+    take(proxies, scrape(&targets, interval).await);
+}
+
+fn take(proxies: &mut [Proxy], answers: Vec<Answer>) {
+    for (proxy, (at, samples)) in proxies.iter_mut().zip(answers) {
+        proxy.take(at, samples);
+    }
+}

@@ -1,0 +1,308 @@
+//! The EnvoyFilters under a real Envoy, applied as Istio applies them: the extension configuration
+//! comes by discovery, here from a file in place of istiod, and the patches change a listener that
+//! knows nothing of Meridian.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use meridian::lab::config::access_log::AccessLog;
+use meridian::lab::config::cluster::Upstream;
+use meridian::lab::config::ingress::Ingress;
+use meridian::lab::config::passthrough::Passthrough;
+use meridian::lab::config::routes::Route;
+use meridian::lab::config::tls::{Credentials, MeshIdentity};
+use meridian::lab::config::{Address, Proxy};
+use meridian::lab::envoy::{Envoy, Options as EnvoyOptions, RunFolder};
+use meridian::lab::prometheus::Samples;
+use meridian::lab::topology::{Arrival, Arrivals, Call, Certificates, Server};
+use meridian::policy::PolicyFile;
+use meridian::verbs::render::istio::{Options, render};
+use serde_json::{Value, json};
+
+/// A rendered file, parsed.
+fn rendered(policy: &Value, name: &str) -> Value {
+    let options = Options {
+        modules: meridian::lab::paths::modules_dir().unwrap(),
+    };
+    let files = render(policy, &options).unwrap();
+    let (_, text) = files.into_iter().find(|(file, _)| file == name).unwrap();
+    yaml_serde::from_str(&text).unwrap()
+}
+
+fn patches<'f>(filter: &'f Value, apply_to: &str) -> Vec<&'f Value> {
+    let patches = filter["spec"]["configPatches"].as_array().unwrap();
+    patches
+        .iter()
+        .filter(|patch| patch["applyTo"] == apply_to)
+        .map(|patch| &patch["patch"])
+        .collect()
+}
+
+/// Writes the discovery responses that istiod would send for the extension configurations, each
+/// into the file that is named after it.
+fn discover(filter: &Value, version: &str, folder: &Path) {
+    for patch in patches(filter, "EXTENSION_CONFIG") {
+        assert_eq!(patch["operation"], "ADD");
+        let name = patch["value"]["name"].as_str().unwrap();
+        let resource = json!({
+            "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+            "name": name,
+            "typed_config": patch["value"]["typed_config"],
+        });
+        let response = json!({"version_info": version, "resources": [resource]}).to_string();
+        let path = folder.join(format!("{name}.json"));
+        meridian::lab::paths::write_atomically(&path, response.as_bytes()).unwrap();
+    }
+}
+
+/// Applies the patches of HTTP and network filters to every connection manager, and before every
+/// TCP proxy.
+fn apply(filter: &Value, bootstrap: &mut Value, discovered: &Path) {
+    for listener in bootstrap["static_resources"]["listeners"]
+        .as_array_mut()
+        .unwrap()
+    {
+        for chain in listener["filter_chains"].as_array_mut().unwrap() {
+            let from_file = |patch: &Value| {
+                let mut value = patch["value"].clone();
+                let name = value["name"].as_str().unwrap();
+                let discovered = discovered.join(format!("{name}.json"));
+                // The one difference: a file in place of istiod.
+                value["config_discovery"]["config_source"] = json!({
+                    "path_config_source": {"path": discovered},
+                    "resource_api_version": "V3",
+                });
+                value
+            };
+            let first = chain["filters"][0]["name"].clone();
+            for patch in patches(filter, "NETWORK_FILTER") {
+                if patch["operation"] == "INSERT_BEFORE"
+                    && first == "envoy.filters.network.tcp_proxy"
+                {
+                    let filters = chain["filters"].as_array_mut().unwrap();
+                    filters.insert(0, from_file(patch));
+                }
+            }
+            if first != "envoy.filters.network.http_connection_manager" {
+                continue;
+            }
+            let manager = &mut chain["filters"][0]["typed_config"];
+            for patch in patches(filter, "HTTP_FILTER") {
+                assert_eq!(patch["operation"], "INSERT_FIRST");
+                let filters = manager["http_filters"].as_array_mut().unwrap();
+                filters.insert(0, from_file(patch));
+            }
+            for patch in patches(filter, "NETWORK_FILTER") {
+                if patch["operation"] != "MERGE" {
+                    continue;
+                }
+                let options = &patch["value"]["typed_config"]["common_http_protocol_options"];
+                for (key, value) in options.as_object().unwrap() {
+                    manager["common_http_protocol_options"][key] = value.clone();
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_ingress_filter_is_attached_and_updated_without_draining() {
+    let binary = tokio::task::spawn_blocking(|| {
+        meridian::lab::modules::build().unwrap();
+        meridian::lab::envoy::obtain(None).unwrap()
+    })
+    .await
+    .unwrap();
+    let run = RunFolder::create("test-istio").unwrap();
+    let certificates = Certificates::create(run.path().join("certificates")).unwrap();
+    let shop = Server::start("shop", Ipv4Addr::LOCALHOST, Arrivals::default())
+        .await
+        .unwrap();
+    let policy = PolicyFile::load(None).unwrap().json;
+    let filter = rendered(&policy, "ingress-gateway.yaml");
+    let discovered = run.path().join("ecds");
+    std::fs::create_dir(&discovered).unwrap();
+    discover(&filter, "1", &discovered);
+
+    let principal = "cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account";
+    let identity: MeshIdentity = certificates
+        .write_identity("gateway", principal, None)
+        .unwrap();
+    let public: Credentials = certificates.write_public().unwrap();
+    let upstream = Upstream {
+        cluster: "outbound|80||shop.shop.svc.cluster.local".to_owned(),
+        endpoint: Some(shop.address().into()),
+        principal: None,
+    };
+    let gateway = Ingress {
+        http: vec![Address::Socket((Ipv4Addr::LOCALHOST, 0).into())],
+        https: vec![Address::Socket((Ipv4Addr::LOCALHOST, 0).into())],
+        public,
+        routes: vec![Route::new("*", upstream.clone())],
+        passthrough: Passthrough {
+            addresses: vec![Address::Socket((Ipv4Addr::LOCALHOST, 0).into())],
+            routes: vec![Route::new("*", upstream)],
+            plain_tcp: true,
+            inside: Vec::new(),
+        },
+    };
+    let mut bootstrap = gateway.to_config(&Proxy {
+        name: "istio-ingressgateway".to_owned(),
+        namespace: "istio-system".to_owned(),
+        identity,
+        filters: None,
+        access_log: AccessLog::Stdout,
+        admin: None,
+        addresses: Vec::new(),
+        bind: None,
+    });
+    apply(&filter, &mut bootstrap, &discovered);
+    // What Istio makes of extraStatTags: a regex for each, of this form.
+    let tags: Vec<Value> =
+        rendered(&policy, "mesh-config.yaml")["meshConfig"]["defaultConfig"]["extraStatTags"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|tag| {
+                let tag = tag.as_str().unwrap();
+                json!({"tag_name": tag, "regex": format!(r"({tag}=\.=(.*?);\.;)")})
+            })
+            .collect();
+    bootstrap["stats_config"] = json!({"stats_tags": tags});
+    let envoy = Envoy::start(
+        &binary,
+        &run,
+        "gateway",
+        &bootstrap,
+        &EnvoyOptions::default(),
+    )
+    .await
+    .unwrap();
+    let http = envoy.listener_address("http").await.unwrap();
+    let call = |host: &str| Call::new(http, host).from(Ipv4Addr::new(127, 9, 1, 1));
+
+    let reply = call("shop.example.com")
+        .header("x-traffic-direction", "east-west")
+        .header("x_traffic_direction", "east-west")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(reply.status, 200);
+    let seen: Arrival = reply.json().unwrap();
+    assert_eq!(seen.header("x-traffic-direction"), ["north-south"]);
+    assert!(seen.header("x_traffic_direction").is_empty());
+    assert_eq!(call("other.example.com").send().await.unwrap().status, 403);
+    let labels = [
+        ("reporter", "ingress"),
+        ("decision", "deny"),
+        ("rule", "default"),
+        ("direction", "north-south"),
+    ];
+    let samples = Samples::parse(&envoy.scrape().await.unwrap()).unwrap();
+    assert!((samples.value("meridian_requests_total", &labels) - 1.0).abs() < f64::EPSILON);
+
+    // A connection that names no host, which only the default could allow. Its own Envoy filter
+    // stands before the TCP proxy.
+    let passthrough = envoy.listener_address("tls-passthrough").await.unwrap();
+    let plain = Call::new(passthrough, "shop.example.com");
+    plain.send().await.unwrap_err();
+    let labels = [
+        ("reporter", "ingress"),
+        ("decision", "deny"),
+        ("rule", "default"),
+    ];
+    let samples = Samples::parse(&envoy.scrape().await.unwrap()).unwrap();
+    assert!((samples.value("meridian_connections_total", &labels) - 1.0).abs() < f64::EPSILON);
+
+    // A new policy arrives: the listener stays, and with it every connection.
+    let mut update = policy.clone();
+    update["hosts"]["ingress"]["default"] = json!("allow");
+    discover(&rendered(&update, "ingress-gateway.yaml"), "2", &discovered);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while call("other.example.com").send().await.unwrap().status != 200 {
+        assert!(
+            Instant::now() < deadline,
+            "the update did not arrive:\n{}",
+            envoy.log().unwrap()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(plain.send().await.unwrap().status, 200);
+    let drained = envoy
+        .get("/stats?filter=listener_manager.total_listeners_draining")
+        .await
+        .unwrap();
+    assert_eq!(
+        drained.trim(),
+        "listener_manager.total_listeners_draining: 0"
+    );
+    let modified = envoy
+        .get("/stats?filter=listener_manager.listener_modified")
+        .await
+        .unwrap();
+    assert_eq!(modified.trim(), "listener_manager.listener_modified: 0");
+
+    // A bad one does not: the old policy keeps serving.
+    update["hosts"]["ingress"]["default"] = json!("perhaps");
+    discover(&rendered(&update, "ingress-gateway.yaml"), "3", &discovered);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let refused =
+        "the policy is refused: hosts.ingress.default: is \"perhaps\"; write one of allow, deny";
+    while !envoy.log().unwrap().contains(refused) {
+        assert!(
+            Instant::now() < deadline,
+            "the bad policy was not refused:\n{}",
+            envoy.log().unwrap()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(call("other.example.com").send().await.unwrap().status, 200);
+}
+
+#[test]
+fn every_vantage_has_its_context_and_root_id() {
+    let policy = PolicyFile::load(None).unwrap().json;
+    for (file, selector, expected) in [
+        (
+            "ingress-gateway.yaml",
+            json!({"labels": {"istio": "ingressgateway"}}),
+            vec![("GATEWAY", "ingress", 5)],
+        ),
+        (
+            "egress-gateway.yaml",
+            json!({"labels": {"istio": "egressgateway"}}),
+            vec![("GATEWAY", "egress", 5)],
+        ),
+        (
+            "sidecars.yaml",
+            Value::Null,
+            vec![
+                ("SIDECAR_INBOUND", "inbound", 3),
+                ("SIDECAR_OUTBOUND", "outbound", 3),
+            ],
+        ),
+    ] {
+        let filter = rendered(&policy, file);
+        assert_eq!(filter["spec"]["workloadSelector"], selector);
+        let patches = filter["spec"]["configPatches"].as_array().unwrap();
+        for (context, root_id, count) in &expected {
+            let of_context: Vec<&Value> = patches
+                .iter()
+                .filter(|patch| patch["match"]["context"] == *context)
+                .collect();
+            assert_eq!(of_context.len(), *count);
+            let config = &of_context[0]["patch"]["value"]["typed_config"]["config"];
+            assert_eq!(config["root_id"], *root_id);
+            if *count > 3 {
+                let tcp = &of_context[3]["patch"]["value"]["typed_config"]["config"];
+                assert_eq!(tcp["root_id"], format!("{root_id}.tcp"));
+            }
+            let inlined: Value =
+                serde_json::from_str(config["configuration"]["value"].as_str().unwrap()).unwrap();
+            assert_eq!(inlined, policy);
+        }
+        let all: usize = expected.iter().map(|(_, _, count)| count).sum();
+        assert_eq!(patches.len(), all);
+    }
+}

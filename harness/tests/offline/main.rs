@@ -1,0 +1,12 @@
+//! What the command line does without an Envoy.
+
+mod access_log;
+mod candidates;
+mod cli;
+mod examples;
+mod expectations;
+mod learn;
+mod report;
+mod schema;
+mod warnings;
+mod yaml_aliases;
