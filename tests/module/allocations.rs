@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use allocation_counter::measure;
-use meridian_policy::{Policy, Principal, Request, Vantage};
+use meridian_policy::{Policy, Principal, Request, Subject, Vantage};
 
 use crate::policies::{SMALL, sample, with_hosts};
 
@@ -73,7 +73,7 @@ fn a_decision_allocates_nothing_of_its_own() {
         (&*many, Vantage::Ingress, request("h7.fill.example"), 1),
     ] {
         let policy = Policy::from_json(policy.as_bytes()).unwrap();
-        let counted = measure(|| drop(policy.decide(vantage, &mut request)));
+        let counted = measure(|| drop(policy.decide(vantage, Subject::Request, &mut request)));
         let authority = String::from_utf8_lossy(request.authority);
         assert_eq!(counted.count_total, expected, "{vantage:?} {authority}");
         // Nor does the policy keep anything.

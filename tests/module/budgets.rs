@@ -644,6 +644,7 @@ pub fn ask(host: &mut Host, case: &Case) -> Seen {
 fn requests_and_connections_cost_what_the_table_says() {
     for case in CASES {
         let (_, seen) = send(case);
+        println!("{:>6} instructions: {}", seen.instructions, case.name);
         assert_eq!(seen.calls, case.calls, "{}", case.name);
         assert_eq!(seen.returned, case.returned, "{}", case.name);
         let mut callbacks = CALLBACKS.to_vec();

@@ -12,7 +12,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
-use meridian_policy::{Action, Date, Document, Policy, Principal, Request, TagWrite, Verdict};
+use meridian_policy::{
+    Action, Date, Document, Policy, Principal, Request, Subject, TagWrite, Verdict,
+};
 use serde::de::Deserialize;
 
 #[path = "connections.rs"]
@@ -185,7 +187,9 @@ pub fn count() -> usize {
 impl Case {
     /// The decision of a policy; `None` where no filter is ever asked.
     pub fn decide(&self, policy: &Policy) -> Option<Verdict> {
-        self.ask(policy, |request| policy.decide(self.at, request))
+        self.ask(policy, |request| {
+            policy.decide(self.at, Subject::Request, request)
+        })
     }
 
     /// What `question` says of the request as the policy gets it; `None` where no filter is asked.
@@ -253,12 +257,17 @@ impl Case {
         compare(&mut found, "status", expect.status.map(Some), status);
         compare(&mut found, "direction", expect.direction, verdict.direction);
         compare(&mut found, "evidence", expect.evidence, verdict.evidence);
-        compare(&mut found, "component", expect.component, verdict.component);
+        compare(
+            &mut found,
+            "component",
+            expect.component.map(Some),
+            verdict.component,
+        );
         compare(&mut found, "host", expect.host.clone(), host);
         if verdict.decision == Action::Allow {
             let tag = match verdict.tags {
-                TagWrite::Replace => Some(verdict.direction.to_string()),
-                TagWrite::Remove => None,
+                Some(TagWrite::Replace) => Some(verdict.direction.to_string()),
+                Some(TagWrite::Remove) | None => None,
             };
             compare(&mut found, "tag", expect.tag.clone(), tag);
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use meridian_policy::{
-    Action, ConnectionVerdict, Direction, DirectionEvidence, Document, Policy, Request, Vantage,
+    Action, Direction, DirectionEvidence, Document, Policy, Request, Subject, Vantage, Verdict,
 };
 use serde::de::{Deserialize, Deserializer};
 
@@ -148,7 +148,8 @@ impl Connections {
             .flat_map(|case| GATEWAYS.map(|at| (case, at)));
         tried
             .filter_map(|(case, at)| {
-                let verdict = case.ask(|request| self.policy.decide_connection(at, request));
+                let verdict =
+                    case.ask(|request| self.policy.decide(at, Subject::Connection, request));
                 let found = case.differences(at, &self.policy, &verdict);
                 let name = &case.name;
                 (!found.is_empty())
@@ -182,12 +183,7 @@ impl Connection {
         }
     }
 
-    fn differences(
-        &self,
-        at: Vantage,
-        policy: &Policy,
-        verdict: &ConnectionVerdict,
-    ) -> Vec<String> {
+    fn differences(&self, at: Vantage, policy: &Policy, verdict: &Verdict) -> Vec<String> {
         let section = policy.section(at);
         let (direction, evidence) = self.direction(at);
         let rule = verdict.reason.label(section).to_owned();

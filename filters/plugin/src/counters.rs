@@ -3,10 +3,11 @@
 use meridian_metrics::{
     CALLERS, CONNECTIONS, DRY_RUN, Metric, OTHER_NAMESPACE, REQUESTS, UNKNOWN_NAMESPACE,
 };
-use meridian_policy::{Action, Caller, ComponentType, Direction, DryRun, Policy, Reason, Vantage};
+use meridian_policy::{
+    Action, Caller, ComponentType, Direction, DryRun, Policy, Reason, Subject, Vantage,
+};
 use proxy_wasm::types::MetricType;
 
-use crate::filter::Subject;
 use crate::host::{Refused, Stat};
 
 /// One counter for every combination of labels that the policy can produce, so that nothing is
@@ -30,9 +31,9 @@ impl Counters {
         subject: Subject,
     ) -> Result<Self, Refused> {
         let (metric, components) = match subject {
-            Subject::Requests => (&REQUESTS, ComponentType::ALL),
+            Subject::Request => (&REQUESTS, ComponentType::ALL),
             // Not a label there.
-            Subject::Connections => (&CONNECTIONS, &[ComponentType::Application][..]),
+            Subject::Connection => (&CONNECTIONS, &[ComponentType::Application][..]),
         };
         let mut counters = Self {
             decided: Vec::new(),
@@ -40,8 +41,7 @@ impl Counters {
             callers: Vec::new(),
             components: components.len(),
         };
-        if subject == Subject::Requests && vantage == Vantage::Egress && !policy.callers.is_empty()
-        {
+        if subject == Subject::Request && vantage == Vantage::Egress && !policy.callers.is_empty() {
             let others = [OTHER_NAMESPACE, UNKNOWN_NAMESPACE];
             for namespace in policy.callers.iter().map(String::as_str).chain(others) {
                 for decision in Action::ALL {
@@ -59,15 +59,14 @@ impl Counters {
                 }
             }
         }
-        let is_connection = subject == Subject::Connections;
-        for outcome in policy.outcomes(vantage, is_connection) {
+        for possible in policy.possible_reasons(vantage, subject) {
             let define =
                 |metric: &Metric, component: ComponentType, direction: Direction, decision| {
                     let Some(decision) = decision else {
                         return Ok(None);
                     };
                     let decision = Action::as_str(decision);
-                    let rule = outcome.rule;
+                    let rule = possible.rule;
                     let [vantage, direction, component] =
                         [vantage.as_str(), direction.as_str(), component.as_str()];
                     let name = if metric.labels.len() == REQUESTS.labels.len() {
@@ -79,32 +78,29 @@ impl Counters {
                 };
             for component in components {
                 for direction in Direction::ALL {
-                    let counter = define(metric, *component, *direction, outcome.decided)?;
+                    let counter = define(metric, *component, *direction, possible.decided)?;
                     counters.decided.push(counter);
                 }
             }
             for direction in Direction::ALL {
                 let any = ComponentType::Application;
-                let counter = define(&DRY_RUN, any, *direction, outcome.dry_run)?;
+                let counter = define(&DRY_RUN, any, *direction, possible.dry_run)?;
                 counters.dry_run.push(counter);
             }
         }
         Ok(counters)
     }
 
-    /// Counts a decision; the component type of a connection is anything.
+    /// Counts a decision; a connection has no component type.
     pub(crate) fn count(
         &self,
         reason: Reason,
-        component: ComponentType,
+        component: Option<ComponentType>,
         direction: Direction,
         dry_run: Option<DryRun>,
     ) -> Result<(), Refused> {
-        let component = match component {
-            ComponentType::Application if self.components > 1 => 1,
-            _ => 0,
-        };
-        let direction = index(direction);
+        let component = component.map_or(0, ComponentType::index);
+        let direction = direction.index();
         let row = reason.slot() * self.components + component;
         increment(&self.decided, row, direction)?;
         match dry_run {
@@ -127,20 +123,8 @@ impl Counters {
             Caller::Other => named.saturating_sub(2),
             Caller::Unknown => named.saturating_sub(1),
         };
-        let decision = match decision {
-            Action::Allow => 0,
-            Action::Deny => 1,
-        };
-        increment(&self.callers, slot * decisions + decision, index(direction))
-    }
-}
-
-/// The place of a direction in [`Direction::ALL`].
-pub(crate) fn index(direction: Direction) -> usize {
-    match direction {
-        Direction::NorthSouth => 0,
-        Direction::EastWest => 1,
-        Direction::Unknown => 2,
+        let row = slot * decisions + decision.index();
+        increment(&self.callers, row, direction.index())
     }
 }
 

@@ -7,11 +7,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use meridian_policy::Direction;
+use meridian_policy::{Direction, Subject};
 
 #[cfg(target_arch = "wasm32")]
 use crate::allocator::in_request;
-use crate::filter::{Filter, Outcome, Subject, close, reply};
+use crate::filter::{Filter, FilterStatus, close, reply};
 use crate::host::GrpcStatus;
 use crate::root::{Filters, Plugin};
 use crate::streams::Streams;
@@ -85,13 +85,13 @@ fn current(filters: &Option<Rc<Filters>>, subject: Subject) -> Option<&Filter> {
 pub extern "C" fn meridian_proxy_on_request_headers(context: u32, _: u32, _: u32) -> u32 {
     in_request(|| {
         let filters = filters(context);
-        let outcome = match current(&filters, Subject::Requests) {
+        let status = match current(&filters, Subject::Request) {
             Some(filter) => {
-                let (outcome, direction) = filter.on_request();
+                let (status, direction) = filter.on_request();
                 if filter.policy.metrics.any() {
                     remember(context, direction);
                 }
-                outcome
+                status
             }
             None => reply(
                 503,
@@ -100,7 +100,7 @@ pub extern "C" fn meridian_proxy_on_request_headers(context: u32, _: u32, _: u32
                 "no policy\n",
             ),
         };
-        action(outcome)
+        action(status)
     })
 }
 
@@ -120,8 +120,8 @@ fn remember(context: u32, direction: Direction) {
 pub extern "C" fn meridian_proxy_on_request_trailers(context: u32, _: u32) -> u32 {
     in_request(|| {
         let filters = filters(context);
-        let filter = current(&filters, Subject::Requests);
-        action(filter.map_or(Outcome::Refused, Filter::on_trailers))
+        let filter = current(&filters, Subject::Request);
+        action(filter.map_or(FilterStatus::StopIteration, Filter::on_trailers))
     })
 }
 
@@ -131,7 +131,7 @@ pub extern "C" fn meridian_proxy_on_request_trailers(context: u32, _: u32) -> u3
 pub extern "C" fn meridian_proxy_on_new_connection(context: u32) -> u32 {
     in_request(|| {
         let filters = filters(context);
-        let filter = current(&filters, Subject::Connections);
+        let filter = current(&filters, Subject::Connection);
         action(filter.map_or_else(close, Filter::on_connection))
     })
 }
@@ -169,10 +169,10 @@ pub extern "C" fn meridian_proxy_on_delete(context: u32) {
     }
 }
 
-fn action(outcome: Outcome) -> u32 {
-    match outcome {
-        Outcome::Continue => CONTINUE,
-        Outcome::Refused => PAUSE,
+fn action(status: FilterStatus) -> u32 {
+    match status {
+        FilterStatus::Continue => CONTINUE,
+        FilterStatus::StopIteration => PAUSE,
     }
 }
 

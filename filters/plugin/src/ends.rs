@@ -4,7 +4,6 @@ use meridian_metrics::{DURATION, RESPONSE_CODE_CLASSES, RESPONSES};
 use meridian_policy::{Direction, Metrics, Vantage};
 use proxy_wasm::types::MetricType;
 
-use crate::counters::index;
 use crate::host::{self, Refused, Stat};
 
 const NANOSECONDS_PER_MILLISECOND: i64 = 1_000_000;
@@ -44,7 +43,7 @@ impl Ends {
 
     /// Measures the request of the current callback, which has ended.
     pub(crate) fn observe(&self, direction: Direction) -> Result<(), Refused> {
-        let direction = index(direction);
+        let direction = direction.index();
         if !self.responses.is_empty() {
             let code = host::number("response\0code").unwrap_or_default();
             // Of a request that got no response Envoy tells the code 0.

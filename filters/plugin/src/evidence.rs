@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use meridian_policy::{Date, Evidence, Principal};
+use meridian_policy::{Date, Evidence, Principal, Subject};
 
-use crate::filter::{Filter, Subject};
+use crate::filter::Filter;
 use crate::host;
 
 /// The request or connection that the host's current callback is about.
@@ -65,23 +65,19 @@ impl Evidence for Live<'_> {
         address("source\0address").map(|(source, _)| source)
     }
 
-    fn destination(&mut self) -> Option<IpAddr> {
-        let (destination, _) = address(DESTINATION)?;
+    fn destination(&mut self) -> Option<(IpAddr, u16)> {
+        let destination = address("destination\0address")?;
         match self.filter.subject {
-            Subject::Requests => Some(destination),
+            Subject::Request => Some(destination),
             // Unless the proxy is known not to have that address, it says nothing.
-            Subject::Connections => {
+            Subject::Connection => {
                 let own = text("xds\0node\0metadata\0INSTANCE_IPS")?;
-                let destination = destination.to_canonical();
+                let address = destination.0.to_canonical();
                 own.split(',')
-                    .all(|own| matches!(own.trim_ascii().parse::<IpAddr>(), Ok(own) if own.to_canonical() != destination))
+                    .all(|own| matches!(own.trim_ascii().parse::<IpAddr>(), Ok(own) if own.to_canonical() != address))
                     .then_some(destination)
             }
         }
-    }
-
-    fn destination_port(&mut self) -> Option<u16> {
-        address(DESTINATION).map(|(_, port)| port)
     }
 
     fn peer(&mut self) -> Option<Principal> {
@@ -93,9 +89,9 @@ impl Evidence for Live<'_> {
     fn sni(&mut self) -> Option<Vec<u8>> {
         let path = "connection\0requested_server_name";
         match self.filter.subject {
-            Subject::Requests => self.of_tls(path),
+            Subject::Request => self.of_tls(path),
             // Of TLS that passes through.
-            Subject::Connections => host::property(path),
+            Subject::Connection => host::property(path),
         }
     }
 
@@ -127,8 +123,6 @@ impl Evidence for Live<'_> {
         self.filter.namespace.as_deref()
     }
 }
-
-const DESTINATION: &str = "destination\0address";
 
 /// An address property, `ip:port`; a Unix socket's path is none.
 fn address(path: &str) -> Option<(IpAddr, u16)> {
@@ -190,8 +184,8 @@ mod tests {
             "255.255.255.255:65535",
             "10.0.0.1:1",
         ] {
-            let expected: std::net::SocketAddrV4 = text.parse().unwrap();
-            let expected = (IpAddr::V4(*expected.ip()), expected.port());
+            let expected: std::net::SocketAddr = text.parse().unwrap();
+            let expected = (expected.ip(), expected.port());
             assert_eq!(ipv4(text.as_bytes()), Some(expected), "{text}");
         }
         for text in [

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use meridian_metrics::{Metric, POLICY_REVISION, POLICY_RULES};
 use meridian_policy::{
-    Action, ComponentType, Date, Direction, DryRun, Metrics, Policy, Reason, TagWrite, Vantage,
-    Verdict,
+    Action, ComponentType, Date, Direction, DryRun, Metrics, Policy, Reason, Subject, TagWrite,
+    Vantage, Verdict,
 };
 use proxy_wasm::types::MetricType;
 
@@ -33,20 +33,12 @@ pub(crate) struct Filter {
     ends: Ends,
 }
 
-/// What is decided over.
+/// What the host is to do with the request or connection, in Envoy's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Subject {
-    /// HTTP requests.
-    Requests,
-    /// Connections whose bytes pass unread.
-    Connections,
-}
-
-/// What the host is to do with the request or connection.
-pub(crate) enum Outcome {
+pub(crate) enum FilterStatus {
     Continue,
     /// Nothing more: it is answered, or closed.
-    Refused,
+    StopIteration,
 }
 
 impl Filter {
@@ -59,8 +51,8 @@ impl Filter {
     ) -> Result<Self, Refused> {
         let counters = Counters::define(&policy, vantage, subject)?;
         let ends = match subject {
-            Subject::Requests => Ends::define(policy.metrics, vantage)?,
-            Subject::Connections => Ends::define(Metrics::default(), vantage)?,
+            Subject::Request => Ends::define(policy.metrics, vantage)?,
+            Subject::Connection => Ends::define(Metrics::default(), vantage)?,
         };
         let tag_property = format!("request\0headers\0{}", policy.tags.direction_header);
         Ok(Self {
@@ -89,14 +81,16 @@ impl Filter {
     }
 
     /// Decides over the request of the current callback, and carries the decision out.
-    pub(crate) fn on_request(&self) -> (Outcome, Direction) {
+    pub(crate) fn on_request(&self) -> (FilterStatus, Direction) {
         let mut evidence = Live::new(self);
-        let verdict = self.policy.decide(self.vantage, &mut evidence);
+        let verdict = self
+            .policy
+            .decide(self.vantage, self.subject, &mut evidence);
         evidence.remember();
         (self.carry_out(&verdict), verdict.direction)
     }
 
-    fn carry_out(&self, verdict: &Verdict) -> Outcome {
+    fn carry_out(&self, verdict: &Verdict) -> FilterStatus {
         let Verdict {
             decision,
             direction,
@@ -121,7 +115,7 @@ impl Filter {
                 rule: self.label(verdict.reason),
                 direction,
                 evidence: verdict.evidence,
-                component: Some(verdict.component),
+                component: verdict.component,
                 authority: verdict.authority.as_ref(),
                 dry_run: verdict.dry_run.map(|dry_run| self.would(dry_run)),
             });
@@ -130,7 +124,7 @@ impl Filter {
             return self.refuse(verdict);
         }
         match self.write_tags(verdict) {
-            Ok(()) => Outcome::Continue,
+            Ok(()) => FilterStatus::Continue,
             // A client's own tag must not pass for ours.
             Err(Refused(status)) => tag_not_written(status),
         }
@@ -138,11 +132,8 @@ impl Filter {
 
     // Out of the way of what goes on.
     #[cold]
-    fn refuse(&self, verdict: &Verdict) -> Outcome {
-        // There is one, because it is not allowed; without it the request would stay paused.
-        let Some(refusal) = self.policy.refusal(verdict) else {
-            return Outcome::Refused;
-        };
+    fn refuse(&self, verdict: &Verdict) -> FilterStatus {
+        let refusal = self.policy.refusal_for(verdict.reason);
         reply(
             refusal.status,
             grpc_status(verdict.reason),
@@ -153,14 +144,14 @@ impl Filter {
 
     /// Takes the tags out of a request's trailers, which some servers add to its headers: no tag of
     /// ours is ever there.
-    pub(crate) fn on_trailers(&self) -> Outcome {
+    pub(crate) fn on_trailers(&self) -> FilterStatus {
         for header in self.tag_headers().into_iter().flatten() {
             if let Err(Refused(status)) = host::remove_request_trailer(header) {
                 log::error!("a forged tag was not removed: the host answered {status}");
-                return Outcome::Refused;
+                return FilterStatus::StopIteration;
             }
         }
-        Outcome::Continue
+        FilterStatus::Continue
     }
 
     /// The headers of direction, component type and evidence.
@@ -174,13 +165,14 @@ impl Filter {
     }
 
     /// Decides over the connection of the current callback, and closes it if it is refused.
-    pub(crate) fn on_connection(&self) -> Outcome {
+    pub(crate) fn on_connection(&self) -> FilterStatus {
+        let mut evidence = Live::new(self);
         let verdict = self
             .policy
-            .decide_connection(self.vantage, &mut Live::new(self));
+            .decide(self.vantage, self.subject, &mut evidence);
         let counted = self.counters.count(
             verdict.reason,
-            ComponentType::Application,
+            verdict.component,
             verdict.direction,
             verdict.dry_run,
         );
@@ -192,12 +184,12 @@ impl Filter {
             rule: self.label(verdict.reason),
             direction: verdict.direction,
             evidence: verdict.evidence,
-            component: None,
+            component: verdict.component,
             authority: verdict.authority.as_ref(),
             dry_run: verdict.dry_run.map(|dry_run| self.would(dry_run)),
         });
         if verdict.decision == Action::Allow {
-            return Outcome::Continue;
+            return FilterStatus::Continue;
         }
         // A connection has no response code details.
         set("meridian_details", self.details(verdict.reason).as_bytes());
@@ -253,12 +245,13 @@ impl Filter {
     fn write_tags(&self, verdict: &Verdict) -> Result<(), Refused> {
         let tags = &self.policy.tags;
         let write = |header: &str, value: &str| match verdict.tags {
-            TagWrite::Replace => host::replace_request_header(header, value),
-            TagWrite::Remove => host::remove_request_header(header),
+            Some(TagWrite::Replace) => host::replace_request_header(header, value),
+            // Only connections have none, which have no headers either.
+            Some(TagWrite::Remove) | None => host::remove_request_header(header),
         };
         write(&tags.direction_header, verdict.direction.as_str())?;
         if let Some(header) = &tags.component_header {
-            write(header, verdict.component.as_str())?;
+            write(header, verdict.component.map_or("", ComponentType::as_str))?;
         }
         if let Some(header) = &tags.evidence_header {
             write(header, verdict.evidence.as_str())?;
@@ -273,7 +266,7 @@ fn not_counted(status: u32) {
 }
 
 #[cold]
-fn tag_not_written(status: u32) -> Outcome {
+fn tag_not_written(status: u32) -> FilterStatus {
     log::error!("a tag was not written: the host answered {status}");
     reply(
         500,
@@ -292,20 +285,25 @@ fn grpc_status(reason: Reason) -> GrpcStatus {
 }
 
 /// Answers the request here, once.
-pub(crate) fn reply(status: u16, grpc_status: GrpcStatus, details: &str, body: &str) -> Outcome {
+pub(crate) fn reply(
+    status: u16,
+    grpc_status: GrpcStatus,
+    details: &str,
+    body: &str,
+) -> FilterStatus {
     if let Err(Refused(answer)) = host::local_reply(status, grpc_status, details, body) {
         // The request stays paused, so that it does not pass.
         log::error!("a refusal was not sent: the host answered {answer}");
     }
-    Outcome::Refused
+    FilterStatus::StopIteration
 }
 
 /// Closes the connection of the current callback, before anything behind the filter knows of it.
-pub(crate) fn close() -> Outcome {
+pub(crate) fn close() -> FilterStatus {
     if let Err(Refused(answer)) = host::close_downstream() {
         log::error!("a refused connection was not closed: the host answered {answer}");
     }
-    Outcome::Refused
+    FilterStatus::StopIteration
 }
 
 /// Sets filter state that an access log can show, `wasm.NAME`.

@@ -3,12 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use meridian_policy::{Date, Policy, Vantage};
+use meridian_policy::{Date, Policy, Subject, Vantage};
 use proxy_wasm::traits::{Context, RootContext};
 
 use crate::dispatch;
 use crate::evidence::text;
-use crate::filter::{Filter, Subject};
+use crate::filter::Filter;
 use crate::filter_state;
 use crate::host::{self, Refused};
 
@@ -101,10 +101,10 @@ impl Root {
         let namespace = text("xds\0node\0metadata\0NAMESPACE");
         // A root id that names a vantage point spares a sidecar the question at every request.
         let root_id = text("plugin_root_id").unwrap_or_default();
-        let mut subject = Subject::Requests;
+        let mut subject = Subject::Request;
         let root_id = match root_id.strip_suffix(".tcp") {
             Some(vantage) => {
-                subject = Subject::Connections;
+                subject = Subject::Connection;
                 vantage
             }
             None => &root_id,
@@ -114,7 +114,7 @@ impl Root {
             .iter()
             .find(|vantage| vantage.as_str() == root_id);
         let is_gateway = named.is_some() && self.vantages.len() == 1;
-        if subject == Subject::Connections && !is_gateway {
+        if subject == Subject::Connection && !is_gateway {
             return Err(vec![
                 "the plugin's root id asks for a network filter that this module is not; write \
                  `ingress.tcp` or `egress.tcp` with the gateway's module"
@@ -122,7 +122,7 @@ impl Root {
             ]);
         }
         let vantages = named.map_or(self.vantages, std::slice::from_ref);
-        if policy.metrics.any() && subject == Subject::Requests && !host::exports_on_log() {
+        if policy.metrics.any() && subject == Subject::Request && !host::exports_on_log() {
             return Err(vec![
                 "metrics: a lean module measures nothing; take the one without `_lean`".to_owned(),
             ]);

@@ -5,7 +5,7 @@
 //! so that the filters, the command line and the tests all decide with the same code.
 //!
 //! ```
-//! use meridian_policy::{Policy, Request, Vantage};
+//! use meridian_policy::{Policy, Request, Subject, Vantage};
 //!
 //! let policy = Policy::from_json(
 //!     br#"{"hosts": {"ingress": {"default": "deny", "rules": [
@@ -14,7 +14,7 @@
 //! .unwrap();
 //! let mut request = Request::new(b"Shop.Example.com.:443");
 //! request.source = "203.0.113.7".parse().ok();
-//! let verdict = policy.decide(Vantage::Ingress, &mut request);
+//! let verdict = policy.decide(Vantage::Ingress, Subject::Request, &mut request);
 //! assert_eq!(verdict.decision.as_str(), "allow");
 //! assert_eq!(verdict.direction.as_str(), "north-south");
 //! ```
@@ -40,16 +40,17 @@ mod revision;
 pub use document::fields;
 
 pub use decide::{
-    Caller, Candidate, ConnectionVerdict, DryRun, Evidence, Outcome, PossibleOutcome, Reason,
-    Refusal, Request, Verdict, server_name,
+    Caller, Candidate, DryRun, Evidence, PossibleReason, Reason, Refusal, Request, Standing,
+    Verdict, server_name,
 };
 pub use document::{ConfigError, Document, StringList};
 pub use host::{
     Authority, Host, HostMap, HostPattern, InsertError, InvalidHost, Name, Pattern, PatternError,
+    Precedence, Rank, Specificity,
 };
 pub use model::{
-    Action, ComponentType, Date, Deny, Direction, DirectionEvidence, From, Gateway, MAX_RULES,
-    Mesh, Metrics, Mode, Policy, Principal, PrincipalPattern, Rule, Section, Sni, SniMode,
-    TagWrite, Tags, Unmet, Vantage,
+    Action, CallerConditions, ComponentType, Date, Deny, Direction, DirectionEvidence, Gateway,
+    MAX_RULES, Mesh, Metrics, Mode, Policy, Principal, PrincipalPattern, Rule, Section, Sni,
+    SniMode, Subject, TagWrite, Tags, Unmet, Vantage,
 };
 pub use revision::revision;

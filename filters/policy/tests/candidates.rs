@@ -6,7 +6,7 @@
 mod cases;
 
 use cases::{Connections, Vectors, connections};
-use meridian_policy::{Outcome, Reason};
+use meridian_policy::{Reason, Standing, Subject};
 
 #[test]
 fn the_winner_and_the_dry_run_are_the_decision_s() {
@@ -17,17 +17,19 @@ fn the_winner_and_the_dry_run_are_the_decision_s() {
             let (Some(verdict), Some(candidates)) = (
                 case.decide(&vectors.policy),
                 case.ask(&vectors.policy, |request| {
-                    vectors.policy.candidates(case.at, request)
+                    vectors
+                        .policy
+                        .candidates(case.at, Subject::Request, request)
                 }),
             ) else {
                 continue;
             };
-            let of = |wanted: fn(&Outcome) -> bool| -> Vec<usize> {
-                let chosen = candidates.iter().filter(|one| wanted(&one.outcome));
+            let of = |wanted: fn(&Standing) -> bool| -> Vec<usize> {
+                let chosen = candidates.iter().filter(|one| wanted(&one.standing));
                 chosen.map(|one| one.rule).collect()
             };
-            let wins = of(|outcome| *outcome == Outcome::Wins);
-            let noted = of(|outcome| *outcome == Outcome::DryRun { noted: true });
+            let wins = of(|standing| *standing == Standing::Wins);
+            let noted = of(|standing| *standing == Standing::DryRun { noted: true });
             match verdict.reason {
                 Reason::Rule(rule) => {
                     by_rule += 1;
@@ -55,11 +57,12 @@ fn so_they_are_of_a_connection() {
         for at in connections::GATEWAYS {
             let name = &case.name;
             let policy = &connections.policy;
-            let verdict = case.ask(|request| policy.decide_connection(at, request));
-            let candidates = case.ask(|request| policy.connection_candidates(at, request));
+            let verdict = case.ask(|request| policy.decide(at, Subject::Connection, request));
+            let candidates =
+                case.ask(|request| policy.candidates(at, Subject::Connection, request));
             let wins = candidates
                 .iter()
-                .filter(|one| one.outcome == Outcome::Wins)
+                .filter(|one| one.standing == Standing::Wins)
                 .map(|one| one.rule);
             let wins: Vec<usize> = wins.collect();
             match verdict.reason {

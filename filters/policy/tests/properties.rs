@@ -8,8 +8,8 @@ mod world;
 use std::net::IpAddr;
 
 use meridian_policy::{
-    Action, Authority, ConfigError, Direction, Host, Policy, Principal, Reason, Request, TagWrite,
-    Vantage, Verdict,
+    Action, Authority, ConfigError, Direction, Host, Policy, Principal, Reason, Request, Subject,
+    TagWrite, Vantage, Verdict,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -192,7 +192,7 @@ impl Asked {
         request.tls = self.tls;
         request.forwarded = self.forwarded;
         request.namespace = self.namespace.as_deref();
-        policy.decide(vantage, &mut request)
+        policy.decide(vantage, Subject::Request, &mut request)
     }
 }
 
@@ -312,7 +312,7 @@ proptest! {
             let leaves = matches!(vantage, Vantage::Egress | Vantage::Outbound)
                 && verdict.direction != Direction::EastWest;
             let expected = if leaves { TagWrite::Remove } else { TagWrite::Replace };
-            prop_assert_eq!(verdict.tags, expected);
+            prop_assert_eq!(verdict.tags, Some(expected));
             // Nothing is random, and nothing is left over from the request before.
             prop_assert_eq!(&asked.decide(&policy, *vantage), &verdict);
         }

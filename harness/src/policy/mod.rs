@@ -1,8 +1,10 @@
 //! Policies as people write and ask about them: files, and the requests of the command line.
 
+mod explanation;
 mod file;
 pub mod query;
 pub mod series;
 pub mod yaml;
 
+pub use explanation::Explanation;
 pub use file::{PolicyErrors, PolicyFile, SAMPLE, revision_text};

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use clap::Args;
-use meridian_policy::{Date, Principal, Request, Vantage};
+use meridian_policy::{Date, Principal, Request, Subject, Vantage};
 use serde::de::{Deserialize, Deserializer, Error};
 
-/// What is asked about. Each field is what the proxy would know.
+/// What a policy is asked about. Each field is what the proxy would know.
 #[derive(Debug, Clone, Args, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Asked {
+pub struct Query {
     /// Where the filter stands: ingress, egress, inbound or outbound
     #[arg(long, value_name = "VANTAGE", value_parser = parse_vantage)]
     #[serde(deserialize_with = "vantage")]
@@ -81,7 +81,7 @@ pub struct Misplaced {
     pub message: &'static str,
 }
 
-impl Asked {
+impl Query {
     /// Finds a field that would go unread, or is missing.
     ///
     /// # Errors
@@ -125,7 +125,15 @@ impl Asked {
         }
     }
 
-    /// What the policy is asked about.
+    /// Whether it is a request or a connection.
+    pub fn subject(&self) -> Subject {
+        match self.connection {
+            true => Subject::Connection,
+            false => Subject::Request,
+        }
+    }
+
+    /// The evidence that the policy is asked with.
     pub fn request(&self) -> Request<'_> {
         Request {
             source: self.source,

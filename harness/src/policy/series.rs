@@ -4,26 +4,28 @@ use meridian_metrics::{
     CALLERS, CONNECTIONS, DRY_RUN, DURATION, Kind, METRICS, Metric, POLICY_REVISION, POLICY_RULES,
     REQUESTS, RESPONSE_CODE_CLASSES, RESPONSES,
 };
-use meridian_policy::{Action, ComponentType, Direction, Policy, PossibleOutcome, Vantage};
+use meridian_policy::{Action, ComponentType, Direction, Policy, PossibleReason, Subject, Vantage};
 
 /// The most series of `metric` that one proxy has at a vantage point, as Prometheus counts them: a
 /// histogram has one for each bucket, one for the rest, a sum and a count.
 pub fn of(policy: &Policy, vantage: Vantage, metric: &Metric) -> usize {
     let is_gateway = matches!(vantage, Vantage::Ingress | Vantage::Egress);
     let directions = Direction::ALL.len();
-    let count = |is_connection, what: fn(&PossibleOutcome<'_>) -> Option<Action>| {
-        let outcomes = policy.outcomes(vantage, is_connection);
-        outcomes.filter(|outcome| what(outcome).is_some()).count()
+    let count = |subject, what: fn(&PossibleReason<'_>) -> Option<Action>| {
+        let reasons = policy.possible_reasons(vantage, subject);
+        reasons.filter(|reason| what(reason).is_some()).count()
     };
     let series = match metric.name {
         name if name == REQUESTS.name => {
-            count(false, |outcome| outcome.decided) * directions * ComponentType::ALL.len()
+            count(Subject::Request, |reason| reason.decided) * directions * ComponentType::ALL.len()
         }
         name if name == CONNECTIONS.name && is_gateway => {
-            count(true, |outcome| outcome.decided) * directions
+            count(Subject::Connection, |reason| reason.decided) * directions
         }
         // What connections add is among what requests have.
-        name if name == DRY_RUN.name => count(false, |outcome| outcome.dry_run) * directions,
+        name if name == DRY_RUN.name => {
+            count(Subject::Request, |reason| reason.dry_run) * directions
+        }
         name if name == CALLERS.name && vantage == Vantage::Egress => match policy.callers.len() {
             0 => 0,
             named => (named + 2) * directions * Action::ALL.len(),

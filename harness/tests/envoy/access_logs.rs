@@ -8,7 +8,7 @@ use meridian::lab::topology::{Call, Options, Topology};
 use meridian::policy::PolicyFile;
 use meridian::policy::series;
 use meridian_metrics::{CALLERS, DRY_RUN, REQUESTS, RESPONSES};
-use meridian_policy::Vantage;
+use meridian_policy::{Subject, Vantage};
 use serde_json::{Value, json};
 
 /// The sample policy, with a rule in dry run at ingress.
@@ -204,7 +204,9 @@ async fn the_log_tells_the_whole_decision_and_learn_turns_it_into_rules() {
         ("tracker.example", "deny"),
     ] {
         let mut request = meridian_policy::Request::new(host.as_bytes());
-        let verdict = policy.policy.decide(Vantage::Egress, &mut request);
+        let verdict = policy
+            .policy
+            .decide(Vantage::Egress, Subject::Request, &mut request);
         assert_eq!(verdict.decision.as_str(), expected, "{host}");
     }
 }

@@ -1,8 +1,8 @@
 //! The candidates that `meridian explain` shows: every rule whose hosts match, and why each lost.
 
 use meridian::policy::PolicyFile;
-use meridian::verbs::explain::candidates::{Row, connection_rows, rows, to_text};
-use meridian_policy::{Principal, Request, Vantage};
+use meridian::verbs::explain::candidates::{Row, rows, to_text};
+use meridian_policy::{Principal, Request, Subject, Vantage};
 
 const POLICY: &str = r#"
 mesh: {cidrs: [10.0.0.0/8]}
@@ -46,7 +46,7 @@ fn told(rows: &[Row]) -> Vec<(&str, &str, &str, &str)> {
 #[test]
 fn a_request_without_an_identity() {
     let mut request = Request::new(b"API.partner.example");
-    let rows = rows(&file(), Vantage::Egress, &mut request);
+    let rows = rows(&file(), Vantage::Egress, Subject::Request, &mut request);
     let (exact, suffix) = ("api.partner.example", "*.partner.example");
     assert_eq!(
         told(&rows),
@@ -126,7 +126,7 @@ fn the_caller_is_named_where_it_does_not_fit() {
     let mut request = Request::new(b"cdn.partner.example:443");
     request.peer = Principal::parse("cluster.local/ns/ops/sa/bot");
     request.source = "10.1.2.3".parse().ok();
-    let rows = rows(&file(), Vantage::Egress, &mut request);
+    let rows = rows(&file(), Vantage::Egress, Subject::Request, &mut request);
     let reasons: Vec<(&str, &str)> = rows
         .iter()
         .map(|row| (row.rule.as_str(), row.reason.as_str()))
@@ -155,7 +155,7 @@ fn an_address_that_may_be_made_up_is_said_to_be() {
     let mut request = Request::new(b"a.b");
     request.source = "10.9.2.3".parse().ok();
     request.forwarded = true;
-    let of_inbound = rows(&file(), Vantage::Inbound, &mut request);
+    let of_inbound = rows(&file(), Vantage::Inbound, Subject::Request, &mut request);
     for (row, field) in of_inbound.iter().zip(["from.cidrs", "from.notCidrs"]) {
         assert_eq!(
             row.reason,
@@ -166,7 +166,7 @@ fn an_address_that_may_be_made_up_is_said_to_be() {
     }
     request.source = None;
     request.forwarded = false;
-    let of_inbound = rows(&file(), Vantage::Inbound, &mut request);
+    let of_inbound = rows(&file(), Vantage::Inbound, Subject::Request, &mut request);
     assert_eq!(
         of_inbound[1].reason,
         "from.notCidrs needs a source address, and the connection has none"
@@ -176,7 +176,7 @@ fn an_address_that_may_be_made_up_is_said_to_be() {
 #[test]
 fn a_section_in_dry_run_decides_nothing() {
     let mut request = Request::new(b"shop.example.com");
-    let rows = rows(&file(), Vantage::Ingress, &mut request);
+    let rows = rows(&file(), Vantage::Ingress, Subject::Request, &mut request);
     assert_eq!(
         told(&rows),
         [
@@ -202,12 +202,12 @@ fn a_connection_for_another_host_is_refused_before_any_rule() {
     let mut request = Request::new(b"shop.example.com");
     request.sni = Some(b"other.example.com");
     request.tls = true;
-    let refused = rows(&file, Vantage::Ingress, &mut request);
+    let refused = rows(&file, Vantage::Ingress, Subject::Request, &mut request);
     assert_eq!(refused[0].outcome, "lost");
     assert!(refused[0].reason.contains("not opened for this host"));
     file.policy.sni.mismatch = meridian_policy::SniMode::DryRun;
     assert_eq!(
-        rows(&file, Vantage::Ingress, &mut request)[0].outcome,
+        rows(&file, Vantage::Ingress, Subject::Request, &mut request)[0].outcome,
         "wins"
     );
 }
@@ -233,7 +233,12 @@ fn a_connection_by_its_server_name() {
     };
     let direction = "the direction is north-south, which is not in directions";
     assert_eq!(
-        told(&connection_rows(&file, Vantage::Egress, &mut request)),
+        told(&rows(
+            &file,
+            Vantage::Egress,
+            Subject::Connection,
+            &mut request
+        )),
         [
             (
                 "no-web",
@@ -258,7 +263,7 @@ fn a_connection_by_its_server_name() {
     );
     // Whose port nobody knows a rule that denies takes for its own.
     request.destination = None;
-    let unknown = connection_rows(&file, Vantage::Egress, &mut request);
+    let unknown = rows(&file, Vantage::Egress, Subject::Connection, &mut request);
     assert_eq!(
         told(&unknown)[..2],
         [
@@ -276,9 +281,14 @@ fn a_connection_by_its_server_name() {
 #[test]
 fn a_connection_that_does_not_say_where_it_goes() {
     let file = PolicyFile::parse(CONNECTIONS.as_bytes()).unwrap();
-    let rows = connection_rows(&file, Vantage::Egress, &mut Request::default());
+    let told_rows = rows(
+        &file,
+        Vantage::Egress,
+        Subject::Connection,
+        &mut Request::default(),
+    );
     assert_eq!(
-        told(&rows),
+        told(&told_rows),
         [
             (
                 "inside",
@@ -298,7 +308,7 @@ fn a_connection_that_does_not_say_where_it_goes() {
         sni: Some(b"192.0.2.1"),
         ..Request::default()
     };
-    assert!(connection_rows(&file, Vantage::Egress, &mut invalid).is_empty());
+    assert!(rows(&file, Vantage::Egress, Subject::Connection, &mut invalid).is_empty());
 }
 
 #[test]
@@ -308,7 +318,12 @@ fn a_long_table_ends_early() {
         .collect();
     let policy = format!("hosts: {{egress: {{rules: [{}]}}}}", rules.join(", "));
     let file = PolicyFile::parse(policy.as_bytes()).unwrap();
-    let rows = rows(&file, Vantage::Egress, &mut Request::new(b"a.b"));
+    let rows = rows(
+        &file,
+        Vantage::Egress,
+        Subject::Request,
+        &mut Request::new(b"a.b"),
+    );
     assert_eq!(rows.len(), 30);
     let table = to_text(&rows);
     assert_eq!(table.lines().count(), 22);

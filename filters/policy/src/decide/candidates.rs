@@ -4,10 +4,11 @@
 
 use std::ops::ControlFlow;
 
-use super::connection::{Connection, NO_HOST};
-use crate::decide::decision::{Facts, unmet};
+use crate::decide::decision::for_each_rule;
 use crate::decide::direction::direction;
-use crate::{Action, Authority, Direction, Evidence, Mode, Policy, SniMode, Unmet, Vantage};
+use crate::decide::facts::Facts;
+use crate::decide::target::target;
+use crate::{Evidence, Mode, Policy, SniMode, Subject, Unmet, Vantage};
 
 /// A rule with a host pattern that matches, and what became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,12 +18,12 @@ pub struct Candidate {
     /// The port of the pattern; `None` is any.
     pub only_port: Option<u16>,
     /// What became of it.
-    pub outcome: Outcome,
+    pub standing: Standing,
 }
 
 /// What became of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Standing {
     /// It decides.
     Wins,
     /// It, or its section, is in dry run: it decides nothing.
@@ -38,8 +39,6 @@ pub enum Outcome {
     /// Its conditions hold, but the connection was opened for another host, which was refused
     /// before any rule was asked.
     SniMismatch,
-    /// It would allow a connection to a host that nobody knows.
-    NoHost,
     /// A condition does not hold.
     Condition {
         /// The first that does not.
@@ -50,103 +49,69 @@ pub enum Outcome {
 }
 
 impl Policy {
-    /// The candidates of a request in the order of precedence: the most specific host first, at a
-    /// tie deny before allow, then as in the document.
+    /// The candidates of a request or connection in the order of their [`crate::Precedence`].
     ///
     /// A rule is listed once, under its first pattern whose port is the request's; patterns before
     /// that with another port are listed as well. Empty when the host is invalid.
-    pub fn candidates<E: Evidence>(&self, vantage: Vantage, evidence: &mut E) -> Vec<Candidate> {
-        let mut facts = Facts::new(&self.mesh, vantage, evidence);
-        let Ok(authority) = Authority::from_bytes(facts.evidence.authority()) else {
-            return Vec::new();
-        };
-        let (direction, _) = direction(Some(&authority), &mut facts);
-        let mismatch = self.sni_mismatch(vantage, &authority, &mut facts);
-        self.list(vantage, &authority, direction, mismatch, &mut facts)
-    }
-
-    /// The candidates of a connection whose bytes pass unread, in the same order.
-    pub fn connection_candidates<E: Evidence>(
+    pub fn candidates<E: Evidence>(
         &self,
         vantage: Vantage,
+        subject: Subject,
         evidence: &mut E,
     ) -> Vec<Candidate> {
-        let mut facts = Facts::new(&self.mesh, vantage, evidence);
-        let connection = Connection::of(&mut facts);
-        match connection.target {
-            Ok(_) => self.list(
-                vantage,
-                connection.authority().unwrap_or(&NO_HOST),
-                connection.direction,
-                SniMode::Ignore,
-                &mut facts,
-            ),
-            Err(_) => Vec::new(),
-        }
-    }
-
-    fn list<E: Evidence>(
-        &self,
-        vantage: Vantage,
-        authority: &Authority,
-        direction: Direction,
-        mismatch: SniMode,
-        facts: &mut Facts<'_, E>,
-    ) -> Vec<Candidate> {
-        let refused = mismatch == SniMode::Deny;
-        let mismatch = mismatch != SniMode::Ignore;
+        let facts = &mut Facts::new(&self.mesh, vantage, subject, evidence);
+        let Ok(authority) = target(facts) else {
+            return Vec::new();
+        };
+        let (direction, _) = direction(Some(&authority), facts);
+        let mismatch = self.sni_mismatch(&authority, facts);
+        let is_refused = mismatch == SniMode::Deny;
+        let is_mismatch = mismatch != SniMode::Ignore;
         let section = self.section(vantage);
         let is_enforced = section.mode == Mode::Enforce;
-        let mut noted = mismatch;
+        let mut noted = is_mismatch;
         let mut winner = None;
         let mut settled = vec![false; section.rules.len()];
         let mut candidates = Vec::new();
-        section.hosts.visit(&authority.host, |rank, only_port| {
-            let Some((index, rule)) = section.rule(rank) else {
+        for_each_rule(section, &authority, direction, facts, |matched| {
+            let Some(settled) = settled.get_mut(matched.index).filter(|settled| !**settled) else {
                 return ControlFlow::Continue(());
             };
-            let Some(settled) = settled.get_mut(index).filter(|settled| !**settled) else {
-                return ControlFlow::Continue(());
-            };
-            let is_other_port = only_port.is_some_and(|only| {
-                !facts.port_holds(rule.action, authority, &|port| port == only)
-            });
-            *settled = !is_other_port;
-            let unmet = if is_other_port {
-                Some(Unmet::HostPort)
-            } else {
-                unmet(rule, authority, direction, facts)
-            };
-            let outcome = match (unmet, winner) {
-                (Some(unmet), _) => Outcome::Condition {
+            *settled = matched.unmet != Some(Unmet::HostPort);
+            let standing = match (matched.unmet, winner) {
+                (Some(unmet), _) => Standing::Condition {
                     unmet,
-                    missing: is_missing(unmet, facts),
+                    missing: false,
                 },
-                (None, _) if rule.action == Action::Allow && authority.host.is_none() => {
-                    Outcome::NoHost
-                }
-                (None, _) if refused => Outcome::SniMismatch,
-                (None, Some(to)) => Outcome::Lost { to },
-                (None, None) if rule.dry_run => Outcome::DryRun {
+                (None, _) if is_refused => Standing::SniMismatch,
+                (None, Some(to)) => Standing::Lost { to },
+                (None, None) if matched.rule.dry_run => Standing::DryRun {
                     // A section in dry run tells of its own decision.
                     noted: is_enforced && !std::mem::replace(&mut noted, true),
                 },
                 (None, None) => {
-                    winner = Some(index);
+                    winner = Some(matched.index);
                     if is_enforced {
-                        Outcome::Wins
+                        Standing::Wins
                     } else {
-                        Outcome::DryRun { noted: !mismatch }
+                        Standing::DryRun {
+                            noted: !is_mismatch,
+                        }
                     }
                 }
             };
             candidates.push(Candidate {
-                rule: index,
-                only_port,
-                outcome,
+                rule: matched.index,
+                only_port: matched.only_port,
+                standing,
             });
             ControlFlow::Continue(())
         });
+        for candidate in &mut candidates {
+            if let Standing::Condition { unmet, missing } = &mut candidate.standing {
+                *missing = is_missing(*unmet, facts);
+            }
+        }
         candidates
     }
 }
@@ -159,6 +124,7 @@ fn is_missing<E: Evidence>(unmet: Unmet, facts: &mut Facts<'_, E>) -> bool {
         }
         Unmet::Cidrs | Unmet::NotCidrs => facts.source().is_none(),
         Unmet::Expires => facts.evidence.today().is_none(),
+        Unmet::HostUnknown => true,
         Unmet::HostPort | Unmet::Ports | Unmet::NotHosts | Unmet::Directions => false,
     }
 }
@@ -177,41 +143,41 @@ mod tests {
         {"name": "no", "hosts": ["a.example.com"], "action": "deny", "ports": [81]}
     ]}}}"#;
 
-    fn outcomes(policy: &Policy, request: &mut Request<'_>) -> Vec<(usize, Outcome)> {
+    fn standings(policy: &Policy, request: &mut Request<'_>) -> Vec<(usize, Standing)> {
         policy
-            .candidates(Vantage::Ingress, request)
+            .candidates(Vantage::Ingress, Subject::Request, request)
             .iter()
-            .map(|candidate| (candidate.rule, candidate.outcome))
+            .map(|candidate| (candidate.rule, candidate.standing))
             .collect()
     }
 
     #[test]
-    fn are_in_the_order_of_precedence_with_their_outcomes() {
+    fn are_in_the_order_of_precedence_with_their_standings() {
         let policy = Policy::from_json(POLICY).unwrap();
-        let condition = |unmet, missing| Outcome::Condition { unmet, missing };
+        let condition = |unmet, missing| Standing::Condition { unmet, missing };
         let mut request = Request::new(b"a.example.com");
         assert_eq!(
-            outcomes(&policy, &mut request),
+            standings(&policy, &mut request),
             [
                 (2, condition(Unmet::Principals, true)),
                 (5, condition(Unmet::Ports, false)),
                 (1, condition(Unmet::HostPort, false)),
-                (4, Outcome::Wins),
-                (3, Outcome::Lost { to: 4 }),
-                (1, Outcome::Lost { to: 4 }),
-                (0, Outcome::Lost { to: 4 }),
+                (4, Standing::Wins),
+                (3, Standing::Lost { to: 4 }),
+                (1, Standing::Lost { to: 4 }),
+                (0, Standing::Lost { to: 4 }),
             ]
         );
         let mut request = Request::new(b"b.example.com");
         assert_eq!(
-            outcomes(&policy, &mut request),
+            standings(&policy, &mut request),
             [
-                (3, Outcome::DryRun { noted: true }),
-                (1, Outcome::Wins),
-                (0, Outcome::Lost { to: 1 }),
+                (3, Standing::DryRun { noted: true }),
+                (1, Standing::Wins),
+                (0, Standing::Lost { to: 1 }),
             ]
         );
-        assert_eq!(outcomes(&policy, &mut Request::new(b"a..b")), []);
+        assert_eq!(standings(&policy, &mut Request::new(b"a..b")), []);
     }
 
     #[test]
@@ -219,7 +185,10 @@ mod tests {
         let policy = Policy::from_json(POLICY).unwrap();
         let mut request = Request::new(b"other.example");
         request.sni = Some(b"shop.example");
-        assert_eq!(outcomes(&policy, &mut request), [(0, Outcome::SniMismatch)]);
+        assert_eq!(
+            standings(&policy, &mut request),
+            [(0, Standing::SniMismatch)]
+        );
     }
 
     #[test]
@@ -233,11 +202,11 @@ mod tests {
             "1.2.3.4",
         ] {
             let mut request = Request::new(host.as_bytes());
-            let verdict = policy.decide(Vantage::Ingress, &mut request);
-            let candidates = policy.candidates(Vantage::Ingress, &mut request);
+            let verdict = policy.decide(Vantage::Ingress, Subject::Request, &mut request);
+            let candidates = policy.candidates(Vantage::Ingress, Subject::Request, &mut request);
             let winner = candidates
                 .iter()
-                .find(|candidate| candidate.outcome == Outcome::Wins)
+                .find(|candidate| candidate.standing == Standing::Wins)
                 .unwrap();
             assert_eq!(verdict.reason, Reason::Rule(winner.rule), "{host}");
             assert_eq!(verdict.decision, Action::Allow);

@@ -1,126 +1,57 @@
-//! The decision over one request.
+//! The decision on one request or connection.
 
-use std::net::IpAddr;
 use std::ops::ControlFlow;
 
-use crate::decide::direction::{cluster_host, direction};
+use crate::decide::direction::direction;
+use crate::decide::facts::Facts;
+use crate::decide::target::target;
 use crate::{
-    Action, Authority, ComponentType, Direction, DirectionEvidence, Evidence, Gateway, Host,
-    InvalidHost, Mesh, Mode, Policy, Principal, Rule, Section, Sni, SniMode, TagWrite, Unmet,
-    Vantage,
+    Action, Authority, Caller, ComponentType, Direction, DryRun, Evidence, Mode, Policy, Principal,
+    Reason, Rule, Section, Sni, SniMode, Subject, TagWrite, Unmet, Vantage, Verdict,
 };
 
-/// What a policy says of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
-    /// What is done.
-    pub decision: Action,
-    /// Why.
-    pub reason: Reason,
-    /// The direction.
-    pub direction: Direction,
-    /// What the direction was concluded from.
-    pub evidence: DirectionEvidence,
-    /// Whom the request serves.
-    pub component: ComponentType,
-    /// The canonical authority; `None` when it is invalid.
-    pub authority: Option<Authority>,
-    /// What a dry run would have done.
-    pub dry_run: Option<DryRun>,
-    /// What becomes of the tag headers when the request goes on.
-    pub tags: TagWrite,
-    /// Whose request it is, at the egress gateway of a policy that names namespaces.
-    pub caller: Option<Caller>,
-}
-
-/// The namespace of a caller, as far as the policy names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Caller {
-    /// The namespace of this index in [`Policy::callers`].
-    Named(usize),
-    /// An identity of the mesh, in a namespace that the policy does not name.
-    Other,
-    /// No identity of the mesh.
-    Unknown,
-}
-
-/// Why a decision was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The rule of this index in [`Section::rules`].
-    Rule(usize),
-    /// No rule matched.
-    Default,
-    /// The authority is not a host.
-    InvalidHost(InvalidHost),
-    /// The connection was opened for another name.
-    SniMismatch,
-}
-
-impl Reason {
-    /// The metric label `rule`.
-    pub fn label(self, section: &Section) -> &str {
-        match self {
-            Self::Rule(index) => section
-                .rules
-                .get(index)
-                .map_or("default", |rule| &rule.name),
-            Self::Default => "default",
-            Self::InvalidHost(_) => "invalid-host",
-            Self::SniMismatch => "sni-mismatch",
-        }
-    }
-}
-
-/// What a rule or section in dry run would have done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DryRun {
-    /// What would have been done.
-    pub decision: Action,
-    /// Why.
-    pub reason: Reason,
-}
-
-/// What a refused client is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal<'p> {
-    /// The HTTP status.
-    pub status: u16,
-    /// The body. It never names a rule.
-    pub body: &'p str,
-}
-
-impl Verdict {
-    /// The canonical host; `None` when it is invalid.
-    pub fn host(&self) -> Option<&Host> {
-        self.authority.as_ref().map(|authority| &authority.host)
-    }
-}
-
 impl Policy {
-    /// Decides over one request.
-    pub fn decide<E: Evidence>(&self, vantage: Vantage, evidence: &mut E) -> Verdict {
-        let mut facts = Facts::new(&self.mesh, vantage, evidence);
-        let parsed = Authority::from_bytes(facts.evidence.authority());
-        let authority = parsed.as_ref().ok();
-        let (direction, evidence) = direction(authority, &mut facts);
-        let component = self.component(vantage, authority, &mut facts);
-        let (decision, reason, dry_run) = match &parsed {
-            Err(invalid) => (Action::Deny, Reason::InvalidHost(*invalid), None),
-            Ok(authority) => self.judge(vantage, authority, direction, &mut facts),
+    /// Decides on one request, or on one connection whose bytes pass unread, by the same rules.
+    ///
+    /// An invalid host is refused whatever the rules say. A connection's host is the server name
+    /// (SNI) of its ClientHello; without one, the address that it dialled. Where neither is known,
+    /// no rule that allows matches and of those that deny `*` alone, so that the default decides on
+    /// the rest.
+    ///
+    /// Of a connection's evidence only server name, source, peer, destination, day and namespace
+    /// are asked for.
+    pub fn decide<E: Evidence>(
+        &self,
+        vantage: Vantage,
+        subject: Subject,
+        evidence: &mut E,
+    ) -> Verdict {
+        let mut facts = Facts::new(&self.mesh, vantage, subject, evidence);
+        let target = target(&mut facts);
+        let (direction, evidence) = direction(target.as_ref().ok(), &mut facts);
+        let component = match subject {
+            Subject::Request => Some(self.component(target.as_ref().ok(), &mut facts)),
+            Subject::Connection => None,
         };
-        let caller = (vantage == Vantage::Egress && !self.callers.is_empty())
-            .then(|| self.caller(&mut facts));
+        let (decision, reason, dry_run) = match &target {
+            Err(invalid) => (Action::Deny, Reason::InvalidHost(*invalid), None),
+            Ok(authority) => self.judge(authority, direction, &mut facts),
+        };
+        let is_request = subject == Subject::Request;
+        let tells_caller = is_request && vantage == Vantage::Egress && !self.callers.is_empty();
         Verdict {
             decision,
             reason,
             direction,
             evidence,
             component,
-            authority: parsed.ok(),
+            authority: match target {
+                Ok(authority) if !authority.host.is_none() => Some(authority),
+                Ok(_) | Err(_) => None,
+            },
             dry_run,
-            tags: TagWrite::of(vantage, direction),
-            caller,
+            tags: is_request.then(|| TagWrite::of(vantage, direction)),
+            caller: tells_caller.then(|| self.caller(&mut facts)),
         }
     }
 
@@ -134,35 +65,13 @@ impl Policy {
         named.map_or(Caller::Other, Caller::Named)
     }
 
-    /// What to tell the client; `None` when the request goes on.
-    pub fn refusal(&self, verdict: &Verdict) -> Option<Refusal<'_>> {
-        if verdict.decision == Action::Allow {
-            return None;
-        }
-        Some(match verdict.reason {
-            Reason::InvalidHost(_) => Refusal {
-                status: 400,
-                body: "invalid host\n",
-            },
-            Reason::SniMismatch => Refusal {
-                status: self.sni.status,
-                body: "misdirected request\n",
-            },
-            Reason::Rule(_) | Reason::Default => Refusal {
-                status: self.deny.status,
-                body: &self.deny.body,
-            },
-        })
-    }
-
     fn component<E: Evidence>(
         &self,
-        vantage: Vantage,
-        authority: Option<&Authority>,
+        target: Option<&Authority>,
         facts: &mut Facts<'_, E>,
     ) -> ComponentType {
-        match vantage {
-            Vantage::Ingress => authority.map_or(ComponentType::Application, |authority| {
+        match facts.vantage {
+            Vantage::Ingress => target.map_or(ComponentType::Application, |authority| {
                 self.components
                     .of_host(&authority.host, &mut || facts.port(authority))
             }),
@@ -176,15 +85,15 @@ impl Policy {
         }
     }
 
+    /// What becomes of a host that is valid.
     fn judge<E: Evidence>(
         &self,
-        vantage: Vantage,
         authority: &Authority,
         direction: Direction,
         facts: &mut Facts<'_, E>,
     ) -> (Action, Reason, Option<DryRun>) {
         let mut dry_run = None;
-        match self.sni_mismatch(vantage, authority, facts) {
+        match self.sni_mismatch(authority, facts) {
             SniMode::Deny => return (Action::Deny, Reason::SniMismatch, None),
             SniMode::DryRun => {
                 dry_run = Some(DryRun {
@@ -194,43 +103,18 @@ impl Policy {
             }
             SniMode::Ignore => {}
         }
-        self.by_rules(vantage, authority, direction, facts, dry_run)
-    }
-
-    /// What the rules of a section say; `dry_run` is what an earlier check would have done.
-    pub(crate) fn by_rules<E: Evidence>(
-        &self,
-        vantage: Vantage,
-        authority: &Authority,
-        direction: Direction,
-        facts: &mut Facts<'_, E>,
-        mut dry_run: Option<DryRun>,
-    ) -> (Action, Reason, Option<DryRun>) {
-        let section = self.section(vantage);
+        let section = self.section(facts.vantage);
         let mut decided = None;
-        section.hosts.visit(&authority.host, |rank, only_port| {
-            let Some((index, rule)) = section.rule(rank) else {
-                return ControlFlow::Continue(());
-            };
-            let is_other_port = only_port.is_some_and(|only| {
-                !facts.port_holds(rule.action, authority, &|port| port == only)
-            });
-            if is_other_port
-                || unmet(rule, authority, direction, facts).is_some()
-                // Not to be known never helps the caller.
-                || (rule.action == Action::Allow && authority.host.is_none())
-            {
+        for_each_rule(section, authority, direction, facts, |matched| {
+            if matched.unmet.is_some() {
                 return ControlFlow::Continue(());
             }
-            if rule.dry_run {
-                let would = DryRun {
-                    decision: rule.action,
-                    reason: Reason::Rule(index),
-                };
-                dry_run.get_or_insert(would);
+            let (decision, reason) = (matched.rule.action, Reason::Rule(matched.index));
+            if matched.rule.dry_run {
+                dry_run.get_or_insert(DryRun { decision, reason });
                 return ControlFlow::Continue(());
             }
-            decided = Some((rule.action, Reason::Rule(index)));
+            decided = Some((decision, reason));
             ControlFlow::Break(())
         });
         let (decision, reason) = decided.unwrap_or((section.default, Reason::Default));
@@ -255,14 +139,14 @@ impl Policy {
     /// request's authority, and the peer's identity says more.
     pub(crate) fn sni_mismatch<E: Evidence>(
         &self,
-        vantage: Vantage,
         authority: &Authority,
         facts: &mut Facts<'_, E>,
     ) -> SniMode {
         let Sni {
             mismatch, missing, ..
         } = self.sni;
-        if vantage != Vantage::Ingress
+        if facts.subject == Subject::Connection
+            || facts.vantage != Vantage::Ingress
             || (mismatch == SniMode::Ignore && missing == SniMode::Ignore)
             || facts.has_mesh_peer()
         {
@@ -280,9 +164,49 @@ impl Policy {
     }
 }
 
+/// A rule with a host pattern that matches.
+pub(crate) struct Matched<'s> {
+    /// Its index in [`Section::rules`].
+    pub(crate) index: usize,
+    pub(crate) rule: &'s Rule,
+    /// The port of the pattern; `None` is any.
+    pub(crate) only_port: Option<u16>,
+    /// What keeps it from taking part; `None` if all its conditions hold.
+    pub(crate) unmet: Option<Unmet>,
+}
+
+/// Calls `each` with the rules that name the host, in the order of their [`crate::Precedence`]: with
+/// a rule once for each of its patterns that matches. The first whose conditions hold decides.
+pub(crate) fn for_each_rule<'s, E: Evidence>(
+    section: &'s Section,
+    authority: &Authority,
+    direction: Direction,
+    facts: &mut Facts<'_, E>,
+    mut each: impl FnMut(Matched<'s>) -> ControlFlow<()>,
+) {
+    section.hosts.visit(&authority.host, |rank, only_port| {
+        let Some((index, rule)) = section.rule(rank) else {
+            return ControlFlow::Continue(());
+        };
+        let is_other_port = only_port
+            .is_some_and(|only| !facts.port_holds(rule.action, authority, &|port| port == only));
+        let unmet = if is_other_port {
+            Some(Unmet::HostPort)
+        } else {
+            unmet(rule, authority, direction, facts)
+        };
+        each(Matched {
+            index,
+            rule,
+            only_port,
+            unmet,
+        })
+    });
+}
+
 /// The first condition that keeps the rule from taking part, beside its hosts and their ports;
 /// `None` when all hold.
-pub(crate) fn unmet<E: Evidence>(
+fn unmet<E: Evidence>(
     rule: &Rule,
     authority: &Authority,
     direction: Direction,
@@ -306,218 +230,19 @@ pub(crate) fn unmet<E: Evidence>(
     if facts.is_excluded(rule, authority) {
         return Some(Unmet::NotHosts);
     }
-    let from = rule.from.as_ref()?;
-    from.unmet(rule.action, facts)
-}
-
-/// The evidence of one request, each piece asked for at most once.
-pub(crate) struct Facts<'e, E> {
-    pub(crate) mesh: &'e Mesh,
-    pub(crate) vantage: Vantage,
-    pub(crate) evidence: &'e mut E,
-    source: Option<Option<IpAddr>>,
-    peer: Option<Option<Principal>>,
-    forwarded: Option<bool>,
-    tls: Option<bool>,
-    /// True if a port was asked for that is not known.
-    missed_port: bool,
-    /// True if the evidence is of a connection whose bytes pass unread.
-    pub(crate) is_connection: bool,
-}
-
-impl<'e, E: Evidence> Facts<'e, E> {
-    pub(crate) fn new(mesh: &'e Mesh, vantage: Vantage, evidence: &'e mut E) -> Self {
-        Self {
-            mesh,
-            vantage,
-            evidence,
-            source: None,
-            peer: None,
-            forwarded: None,
-            tls: None,
-            missed_port: false,
-            is_connection: false,
-        }
+    if let Some(from) = &rule.from
+        && let Some(condition) = from.unmet(rule.action, facts)
+    {
+        return Some(condition);
     }
-
-    /// The client's address; `None` where it would be the client's own claim.
-    ///
-    /// A sidecar's Envoy takes the source address from `x-forwarded-for` unless it is told
-    /// otherwise (`use_remote_address`), so with that header any caller chooses its address. Only
-    /// an ingress gateway is believed, which writes the header itself.
-    pub(crate) fn source(&mut self) -> Option<IpAddr> {
-        if let Some(source) = self.source {
-            return source;
-        }
-        let is_claim = match self.vantage {
-            Vantage::Ingress | Vantage::Egress => false,
-            Vantage::Inbound | Vantage::Outbound => {
-                self.is_forwarded() && self.ingress_gateway().is_none()
-            }
-        };
-        let source = if is_claim {
-            None
-        } else {
-            self.evidence.source()
-        };
-        let source = match source {
-            Some(IpAddr::V6(address)) => Some(address.to_canonical()),
-            other => other,
-        };
-        *self.source.insert(source)
-    }
-
-    pub(crate) fn peer(&mut self) -> Option<&Principal> {
-        self.peer
-            .get_or_insert_with(|| self.evidence.peer())
-            .as_ref()
-    }
-
-    /// True if the peer has an identity of the mesh.
-    pub(crate) fn has_mesh_peer(&mut self) -> bool {
-        let mesh = self.mesh;
-        // Without a trust domain no identity can be of the mesh: nothing to ask for.
-        !mesh.trust_domains.is_empty() && self.peer().is_some_and(|peer| mesh.has_identity(peer))
-    }
-
-    /// The peer, if its identity is of the mesh: a namespace of another trust domain may have the
-    /// same name.
-    pub(crate) fn mesh_peer(&mut self) -> Option<&Principal> {
-        if self.has_mesh_peer() {
-            self.peer()
-        } else {
-            None
-        }
-    }
-
-    /// The ingress gateway that the peer is.
-    pub(crate) fn ingress_gateway(&mut self) -> Option<&'e Gateway> {
-        let mesh = self.mesh;
-        self.peer().and_then(|peer| mesh.ingress_gateway(peer))
-    }
-
-    pub(crate) fn destination(&mut self) -> Option<IpAddr> {
-        self.evidence
-            .destination()
-            .map(|destination| destination.to_canonical())
-    }
-
-    /// The server name of TLS, if there is one.
-    pub(crate) fn sni(&mut self) -> Option<Vec<u8>> {
-        self.evidence.sni().filter(|sni| !sni.is_empty())
-    }
-
-    pub(crate) fn cluster(&mut self) -> Option<String> {
-        self.evidence.cluster()
-    }
-
-    pub(crate) fn is_forwarded(&mut self) -> bool {
-        *self
-            .forwarded
-            .get_or_insert_with(|| self.evidence.is_forwarded())
-    }
-
-    /// The direction in the tag header; `None` unless it is exactly one of the words.
-    pub(crate) fn tag(&mut self) -> Option<Direction> {
-        let tag = self.evidence.tag()?;
-        Direction::from_word(std::str::from_utf8(&tag).ok()?)
-    }
-
-    /// The port of the request; 0 where it is not known, which no condition names.
-    ///
-    /// On its way out of the mesh it is the port of the route's cluster, where that has Istio's form;
-    /// else the port as written, else the scheme's. Of a connection it is the port of Istio's server
-    /// name, else the one that was dialled.
-    pub(crate) fn port(&mut self, authority: &Authority) -> u16 {
-        if let Some(port) = self.routed_port().or(authority.port) {
-            return port;
-        }
-        self.unwritten_port()
-    }
-
-    /// The port of the route's cluster, unless it only leads to the egress gateway.
-    fn routed_port(&mut self) -> Option<u16> {
-        let routes = matches!(self.vantage, Vantage::Egress | Vantage::Outbound);
-        if !routes || self.is_connection {
-            return None;
-        }
-        let (host, port) = cluster_host(self.cluster()?)?;
-        (!self.mesh.is_egress_gateway(&host)).then_some(port)
-    }
-
-    /// The port where none is written. Only at ingress does TLS tell the scheme; inside the mesh
-    /// every connection is TLS, whatever the client's scheme was.
-    fn unwritten_port(&mut self) -> u16 {
-        if self.is_connection {
-            // Dialled to the proxy itself, it is a port of the proxy's.
-            let port = match self.destination() {
-                Some(_) => self.evidence.destination_port().unwrap_or(0),
-                None => 0,
-            };
-            self.missed_port = port == 0;
-            return port;
-        }
-        if self.vantage == Vantage::Ingress && self.is_tls() {
-            443
-        } else {
-            80
-        }
-    }
-
-    /// True if Envoy terminated TLS.
-    fn is_tls(&mut self) -> bool {
-        *self.tls.get_or_insert_with(|| self.evidence.is_tls())
-    }
-
-    /// True if the rule's `notHosts` name the host. Of a port that the client need not mean, as in
-    /// [`Facts::port_holds`], an exclusion from a rule that allows is taken, and one from a rule that
-    /// denies is not; likewise where the port is not known.
-    fn is_excluded(&mut self, rule: &Rule, authority: &Authority) -> bool {
-        self.missed_port = false;
-        let Some(not_hosts) = &rule.not_hosts else {
-            return false;
-        };
-        let by_port = not_hosts.contains(&authority.host, &mut || self.port(authority));
-        let by_other = if self.is_claimed_port(authority) {
-            not_hosts.contains(&authority.host, &mut || self.unwritten_port())
-        } else {
-            by_port
-        };
-        match rule.action {
-            Action::Allow => by_port || by_other || self.missed_port,
-            Action::Deny => by_port && by_other,
-        }
-    }
-
-    /// True if the port is what the client wrote, where nothing says that it goes there: routes to
-    /// workloads ignore it, and a server name of Istio's form is what it is only behind a proxy of
-    /// Istio's.
-    fn is_claimed_port(&self, authority: &Authority) -> bool {
-        let ignored = matches!(self.vantage, Vantage::Ingress | Vantage::Inbound);
-        (ignored || self.is_connection) && authority.port.is_some()
-    }
-
-    /// True if the request's port is one that a rule of this action `wants`.
-    ///
-    /// A port that the client only claims may be any: a rule that denies holds for the one that it
-    /// would have without the claim too. It also holds where the port is not known.
-    pub(crate) fn port_holds(
-        &mut self,
-        action: Action,
-        authority: &Authority,
-        wants: &dyn Fn(u16) -> bool,
-    ) -> bool {
-        let denies = action == Action::Deny;
-        let holds = |port| wants(port) || (denies && port == 0);
-        holds(self.port(authority))
-            || (denies && self.is_claimed_port(authority) && holds(self.unwritten_port()))
-    }
+    // Not to be known never helps the caller.
+    (rule.action == Action::Allow && authority.host.is_none()).then_some(Unmet::HostUnknown)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Request;
+    use crate::{DirectionEvidence, InvalidHost, Request};
 
     /// A trusted proxy's `x-forwarded-for` can hold that spelling; no client can connect from it.
     #[test]
@@ -529,7 +254,7 @@ mod tests {
         .unwrap();
         let mut request = Request::new(b"shop.example.com");
         request.source = "::ffff:10.1.2.3".parse().ok();
-        let verdict = policy.decide(Vantage::Ingress, &mut request);
+        let verdict = policy.decide(Vantage::Ingress, Subject::Request, &mut request);
         assert_eq!(verdict.decision, Action::Deny);
     }
 
@@ -540,8 +265,148 @@ mod tests {
         for sni in [&b"shop..example.com"[..], b"shop.example.0x7f", b"\xff"] {
             let mut request = Request::new(b"shop.example.com");
             request.sni = Some(sni);
-            let verdict = policy.decide(Vantage::Ingress, &mut request);
+            let verdict = policy.decide(Vantage::Ingress, Subject::Request, &mut request);
             assert_eq!(verdict.reason, Reason::SniMismatch, "{sni:?}");
         }
+    }
+
+    fn policy(egress: &str) -> Policy {
+        let json = format!(
+            r#"{{"mesh": {{"cidrs": ["10.0.0.0/8"]}}, "hosts": {{"egress": {egress}, "ingress": {egress}}}}}"#
+        );
+        Policy::from_json(json.as_bytes()).unwrap()
+    }
+
+    /// `allow by RULE, EVIDENCE` at the egress gateway.
+    fn egress(policy: &Policy, sni: Option<&str>, destination: Option<&str>) -> String {
+        let mut request = Request {
+            sni: sni.map(str::as_bytes),
+            destination: destination.map(|address| address.parse().unwrap()),
+            destination_port: Some(8443),
+            ..Request::default()
+        };
+        let verdict = policy.decide(Vantage::Egress, Subject::Connection, &mut request);
+        format!(
+            "{} by {}, {}",
+            verdict.decision,
+            verdict.reason.label(policy.section(Vantage::Egress)),
+            verdict.evidence
+        )
+    }
+
+    #[test]
+    fn the_server_name_decides_and_then_the_address() {
+        let policy = policy(
+            r#"{"default": "deny", "rules": [
+                {"name": "api", "hosts": ["api.example.com"], "action": "allow"},
+                {"name": "https", "hosts": ["web.example.com"], "action": "allow", "ports": [443]},
+                {"name": "net", "hosts": ["203.0.113.0/24"], "action": "allow"},
+                {"name": "pods", "hosts": ["10.1.0.0/16"], "action": "allow", "ports": [8443]}]}"#,
+        );
+        for (sni, destination, expected) in [
+            (Some("API.example.com"), None, "allow by api, outside-sni"),
+            (
+                Some("other.example.com"),
+                None,
+                "deny by default, outside-sni",
+            ),
+            (
+                Some("a.b.svc.cluster.local"),
+                None,
+                "deny by default, mesh-sni",
+            ),
+            // The connection's own port, 8443, unless the name has one.
+            (
+                Some("web.example.com"),
+                None,
+                "deny by default, outside-sni",
+            ),
+            (
+                Some("outbound_.443_._.web.example.com"),
+                None,
+                "allow by https, outside-sni",
+            ),
+            // The address does not save a name that is refused.
+            (
+                Some("other.example.com"),
+                Some("203.0.113.7"),
+                "deny by default, outside-sni",
+            ),
+            (
+                Some("203.0.113.7"),
+                Some("203.0.113.7"),
+                "deny by invalid-host, invalid-host",
+            ),
+            (
+                None,
+                Some("203.0.113.7"),
+                "allow by net, outside-destination",
+            ),
+            (
+                None,
+                Some("::ffff:203.0.113.7"),
+                "allow by net, outside-destination",
+            ),
+            (None, Some("10.1.2.3"), "allow by pods, mesh-destination"),
+            (
+                None,
+                Some("198.51.100.1"),
+                "deny by default, outside-destination",
+            ),
+            (None, None, "deny by default, no-destination"),
+        ] {
+            assert_eq!(
+                egress(&policy, sni, destination),
+                expected,
+                "{sni:?}, {destination:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_host_nothing_is_allowed_that_a_rule_denies_to_all() {
+        let open = policy(
+            r#"{"default": "deny", "rules": [{"name": "all", "hosts": ["*"], "action": "allow"}]}"#,
+        );
+        assert_eq!(
+            egress(&open, None, Some("192.0.2.1")),
+            "allow by all, outside-destination"
+        );
+        assert_eq!(egress(&open, None, None), "deny by default, no-destination");
+        let closed = policy(
+            r#"{"default": "allow", "rules": [
+                {"name": "none", "hosts": ["*"], "action": "deny", "from": {"notCidrs": ["10.0.0.0/8"]}},
+                {"name": "x", "hosts": ["x.example"], "action": "deny"}]}"#,
+        );
+        assert_eq!(egress(&closed, None, None), "deny by none, no-destination");
+        let some = policy(
+            r#"{"default": "allow", "rules": [{"name": "x", "hosts": ["x.example"], "action": "deny"}]}"#,
+        );
+        assert_eq!(
+            egress(&some, None, None),
+            "allow by default, no-destination"
+        );
+    }
+
+    #[test]
+    fn dry_run_and_direction_are_those_of_requests() {
+        let policy = policy(r#"{"mode": "dryRun", "rules": []}"#);
+        let mut request = Request {
+            sni: Some(b"x.example"),
+            source: "203.0.113.9".parse().ok(),
+            ..Request::default()
+        };
+        let verdict = policy.decide(Vantage::Ingress, Subject::Connection, &mut request);
+        assert_eq!(verdict.decision, Action::Allow);
+        assert_eq!(verdict.evidence, DirectionEvidence::OutsideSource);
+        let would = verdict.dry_run.unwrap();
+        assert_eq!(
+            (would.decision, would.reason),
+            (Action::Deny, Reason::Default)
+        );
+        request.sni = Some(b"1.2.3.4");
+        let verdict = policy.decide(Vantage::Ingress, Subject::Connection, &mut request);
+        assert_eq!(verdict.decision, Action::Deny);
+        assert_eq!(verdict.reason, Reason::InvalidHost(InvalidHost::Address));
     }
 }

@@ -2,16 +2,12 @@
 //!
 //! Missing evidence is [`Direction::Unknown`], never east-west.
 
-use crate::decide::decision::Facts;
-use crate::{Authority, Direction, DirectionEvidence, Evidence, Host, Vantage};
+use crate::decide::facts::{Facts, Route};
+use crate::{Authority, Direction, DirectionEvidence, Evidence, Host, Subject, Vantage};
 
-pub(crate) type Conclusion = (Direction, DirectionEvidence);
+type Conclusion = (Direction, DirectionEvidence);
 
-pub(crate) const fn conclude(
-    inside: bool,
-    yes: DirectionEvidence,
-    no: DirectionEvidence,
-) -> Conclusion {
+const fn conclude(inside: bool, yes: DirectionEvidence, no: DirectionEvidence) -> Conclusion {
     if inside {
         (Direction::EastWest, yes)
     } else {
@@ -19,26 +15,24 @@ pub(crate) const fn conclude(
     }
 }
 
+/// The direction of what goes to `target`; `None` where that is no valid host.
 pub(crate) fn direction<E: Evidence>(
-    authority: Option<&Authority>,
+    target: Option<&Authority>,
     facts: &mut Facts<'_, E>,
 ) -> Conclusion {
-    match facts.vantage {
-        Vantage::Ingress => ingress(facts),
-        Vantage::Inbound => inbound(facts),
-        Vantage::Outbound => outbound(authority, facts),
-        Vantage::Egress => by_authority(authority, facts),
+    match (facts.vantage, facts.subject) {
+        (Vantage::Ingress, _) | (Vantage::Inbound, Subject::Connection) => by_peer(facts),
+        (Vantage::Inbound, Subject::Request) => inbound(facts),
+        (Vantage::Outbound, Subject::Request) => outbound(target, facts),
+        (Vantage::Egress, _) | (Vantage::Outbound, Subject::Connection) => by_target(target, facts),
     }
 }
 
-pub(crate) fn ingress<E: Evidence>(facts: &mut Facts<'_, E>) -> Conclusion {
+/// By the identity of who calls, else by the address that the call comes from.
+fn by_peer<E: Evidence>(facts: &mut Facts<'_, E>) -> Conclusion {
     if facts.has_mesh_peer() {
         return (Direction::EastWest, DirectionEvidence::MeshIdentity);
     }
-    by_source(facts)
-}
-
-fn by_source<E: Evidence>(facts: &mut Facts<'_, E>) -> Conclusion {
     match facts.source() {
         Some(source) => conclude(
             facts.mesh.has_address(source),
@@ -53,95 +47,56 @@ fn by_source<E: Evidence>(facts: &mut Facts<'_, E>) -> Conclusion {
 }
 
 fn inbound<E: Evidence>(facts: &mut Facts<'_, E>) -> Conclusion {
-    if let Some(gateway) = facts.ingress_gateway() {
-        let tag = if gateway.filtered { facts.tag() } else { None };
-        return match tag {
-            Some(direction) => (direction, DirectionEvidence::GatewayTag),
-            None => (Direction::NorthSouth, DirectionEvidence::IngressGateway),
-        };
+    let Some(gateway) = facts.ingress_gateway() else {
+        return by_peer(facts);
+    };
+    let tag = if gateway.filtered { facts.tag() } else { None };
+    match tag {
+        Some(direction) => (direction, DirectionEvidence::GatewayTag),
+        None => (Direction::NorthSouth, DirectionEvidence::IngressGateway),
     }
-    if facts.has_mesh_peer() {
-        return (Direction::EastWest, DirectionEvidence::MeshIdentity);
-    }
-    by_source(facts)
 }
 
-fn outbound<E: Evidence>(authority: Option<&Authority>, facts: &mut Facts<'_, E>) -> Conclusion {
-    let Some(cluster) = facts.cluster() else {
-        return by_authority(authority, facts);
-    };
-    if cluster == "PassthroughCluster" {
-        return match facts.destination() {
-            Some(destination) => conclude(
-                facts.mesh.has_address(destination),
+fn outbound<E: Evidence>(target: Option<&Authority>, facts: &mut Facts<'_, E>) -> Conclusion {
+    let mesh = facts.mesh;
+    match facts.route() {
+        Route::Service { host, port } => conclude(
+            mesh.has_host(host, &mut || *port),
+            DirectionEvidence::MeshCluster,
+            DirectionEvidence::OutsideCluster,
+        ),
+        Route::Passthrough => match facts.destination() {
+            Some((destination, _)) => conclude(
+                mesh.has_address(destination),
                 DirectionEvidence::MeshDestination,
                 DirectionEvidence::OutsideDestination,
             ),
             None => (Direction::Unknown, DirectionEvidence::NoDestination),
-        };
+        },
+        Route::Untold => by_target(target, facts),
     }
-    match cluster_host(cluster) {
-        Some((host, port)) if !facts.mesh.is_egress_gateway(&host) => conclude(
-            facts.mesh.has_host(&host, &mut || port),
-            DirectionEvidence::MeshCluster,
-            DirectionEvidence::OutsideCluster,
+}
+
+/// By the host that is asked for.
+fn by_target<E: Evidence>(target: Option<&Authority>, facts: &mut Facts<'_, E>) -> Conclusion {
+    let Some(authority) = target else {
+        return (Direction::Unknown, DirectionEvidence::InvalidHost);
+    };
+    let host = &authority.host;
+    let (inside, outside) = match (facts.subject, host) {
+        (Subject::Request, _) => (DirectionEvidence::MeshHost, DirectionEvidence::OutsideHost),
+        (Subject::Connection, Host::Address(_)) => (
+            DirectionEvidence::MeshDestination,
+            DirectionEvidence::OutsideDestination,
         ),
-        _ => by_authority(authority, facts),
-    }
-}
-
-/// The host and port of Istio's `outbound|PORT|SUBSET|HOST`. The cluster of a wildcard
-/// ServiceEntry, `*.example.com`, stands for a host below its name.
-pub(crate) fn cluster_host(cluster: String) -> Option<(Host, u16)> {
-    let mut parts = cluster.strip_prefix("outbound|")?.split('|');
-    let (port, _subset, host) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() {
-        return None;
-    }
-    let port = port.parse().ok()?;
-    let before = cluster.len() - host.len();
-    let mut host = cluster.into_bytes();
-    host.drain(..before);
-    if let [any @ b'*', b'.', ..] = host.as_mut_slice() {
-        // Any label will do, best one that hardly a host has.
-        *any = b'_';
-    }
-    Some((Authority::from_bytes(host).ok()?.host, port))
-}
-
-fn by_authority<E: Evidence>(
-    authority: Option<&Authority>,
-    facts: &mut Facts<'_, E>,
-) -> Conclusion {
-    match authority {
-        Some(authority) => conclude(
-            facts
-                .mesh
-                .has_host(&authority.host, &mut || facts.port(authority)),
-            DirectionEvidence::MeshHost,
-            DirectionEvidence::OutsideHost,
-        ),
-        None => (Direction::Unknown, DirectionEvidence::InvalidHost),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_whole_istio_clusters_name_a_host() {
-        assert!(cluster_host("outbound|443||api.example.com".to_owned()).is_some());
-        assert!(cluster_host("outbound|80|v1|a.b.svc.cluster.local".to_owned()).is_some());
-        for cluster in [
-            "",
-            "BlackHoleCluster",
-            "inbound|80||",
-            "outbound|80||",
-            "outbound|x||a.b",
-            "outbound|80||a|b",
-        ] {
-            assert_eq!(cluster_host(cluster.to_owned()), None, "{cluster}");
+        (Subject::Connection, host) if host.is_none() => {
+            return (Direction::Unknown, DirectionEvidence::NoDestination);
         }
-    }
+        (Subject::Connection, Host::Name(_)) => {
+            (DirectionEvidence::MeshSni, DirectionEvidence::OutsideSni)
+        }
+    };
+    let mesh = facts.mesh;
+    let is_inside = mesh.has_host(host, &mut || facts.port(authority));
+    conclude(is_inside, inside, outside)
 }

@@ -1,21 +1,20 @@
-//! What a decision may ask about a request.
+//! What a decision may ask about a request or connection.
 
 use std::net::IpAddr;
 
 use crate::{Date, Principal};
 
-/// The evidence of one request. A decision asks only for what it needs, each at most once, because
+/// The evidence of one request or connection. A decision asks only for what it needs, each at most once, because
 /// inside a proxy every answer is a crossing of the sandbox.
 pub trait Evidence {
     /// The authority as the client wrote it; empty when there is none.
     fn authority(&mut self) -> Vec<u8>;
     /// The client's address; `None` for a Unix socket.
     fn source(&mut self) -> Option<IpAddr>;
-    /// The address that the client dialled. For a connection that is not HTTP `None` too where that
-    /// is, or may be, the proxy's own: then it does not say where the connection is to go.
-    fn destination(&mut self) -> Option<IpAddr>;
-    /// The port that the client dialled.
-    fn destination_port(&mut self) -> Option<u16>;
+    /// The address and port that the client dialled, port 0 where it is not known. For a connection
+    /// that is not HTTP `None` too where that is, or may be, the proxy's own: then it does not say
+    /// where the connection is to go.
+    fn destination(&mut self) -> Option<(IpAddr, u16)>;
     /// The identity in the peer's certificate, where mutual TLS ends here.
     fn peer(&mut self) -> Option<Principal>;
     /// The server name of a TLS connection: of one that ends here, or passes through.
@@ -43,7 +42,7 @@ pub struct Request<'r> {
     pub source: Option<IpAddr>,
     /// See [`Evidence::destination`].
     pub destination: Option<IpAddr>,
-    /// See [`Evidence::destination_port`].
+    /// The port of the destination, see [`Evidence::destination`].
     pub destination_port: Option<u16>,
     /// See [`Evidence::peer`].
     pub peer: Option<Principal>,
@@ -80,11 +79,8 @@ impl Evidence for Request<'_> {
     fn source(&mut self) -> Option<IpAddr> {
         self.source
     }
-    fn destination(&mut self) -> Option<IpAddr> {
-        self.destination
-    }
-    fn destination_port(&mut self) -> Option<u16> {
-        self.destination_port
+    fn destination(&mut self) -> Option<(IpAddr, u16)> {
+        Some((self.destination?, self.destination_port.unwrap_or(0)))
     }
     fn peer(&mut self) -> Option<Principal> {
         self.peer.clone()

@@ -1,14 +1,18 @@
-//! From evidence to a verdict: the direction of a request or connection, and what the rules say.
+//! From evidence to a verdict: where a request or connection goes, its direction, and what the rules
+//! say.
 
 mod candidates;
-mod connection;
-pub(crate) mod decision;
-pub(crate) mod direction;
+mod decision;
+mod direction;
 mod evidence;
-mod outcomes;
+pub(crate) mod facts;
+pub(crate) mod istio;
+mod reasons;
+mod target;
+mod verdict;
 
-pub use candidates::{Candidate, Outcome};
-pub use connection::{ConnectionVerdict, server_name};
-pub use decision::{Caller, DryRun, Reason, Refusal, Verdict};
+pub use candidates::{Candidate, Standing};
 pub use evidence::{Evidence, Request};
-pub use outcomes::PossibleOutcome;
+pub use istio::server_name;
+pub use reasons::PossibleReason;
+pub use verdict::{Caller, DryRun, Reason, Refusal, Verdict};

@@ -7,7 +7,7 @@
 
 use ipnet::IpNet;
 
-use crate::decide::decision::Facts;
+use crate::decide::facts::Facts;
 use crate::document::reader::{Errors, Node};
 use crate::host::pattern::contains;
 use crate::model::mesh::{is_of_label, is_of_principal, read_networks};
@@ -15,7 +15,7 @@ use crate::{Action, Evidence, Principal, PrincipalPattern};
 
 /// The condition `from`: who calls. All its fields must hold.
 #[derive(Debug, Clone, Default)]
-pub struct From {
+pub struct CallerConditions {
     principals: Option<Vec<PrincipalPattern>>,
     not_principals: Option<Vec<PrincipalPattern>>,
     namespaces: Option<Vec<PrincipalPattern>>,
@@ -29,6 +29,8 @@ pub struct From {
 pub enum Unmet {
     /// The port of the host pattern.
     HostPort,
+    /// A rule that allows needs a host, and a connection can go to one that is not known.
+    HostUnknown,
     /// `ports`
     Ports,
     /// `notHosts`
@@ -51,7 +53,7 @@ pub enum Unmet {
     NotCidrs,
 }
 
-impl From {
+impl CallerConditions {
     pub(crate) fn read(errors: &mut Errors, node: Node<'_>) -> Self {
         let Some(fields) = node.fields(errors, crate::fields::FROM) else {
             return Self::default();

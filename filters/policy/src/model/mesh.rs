@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::decide::istio::gateway_service;
 use crate::document::reader::{Errors, Node};
 use crate::host::pattern::{contains, parse_network};
 use crate::{Host, HostMap, Name, Pattern, Principal};
@@ -225,19 +226,6 @@ impl Gateway {
             hosts,
         })
     }
-}
-
-/// `NAME.NAMESPACE.svc.DOMAIN`, after Istio's convention that a gateway's account is named after
-/// its service, with or without `-service-account`.
-fn gateway_service(principal: &Principal, domain: &Name) -> Option<Pattern> {
-    let account = principal.service_account();
-    let service = account.strip_suffix("-service-account").unwrap_or(account);
-    Pattern::parse(&format!(
-        "{service}.{}.svc.{}",
-        principal.namespace(),
-        domain.as_str()
-    ))
-    .ok()
 }
 
 fn name(text: &str) -> Option<Name> {

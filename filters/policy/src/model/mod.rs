@@ -11,11 +11,13 @@ pub(crate) mod section;
 pub(crate) mod tags;
 pub(crate) mod vocabulary;
 
-pub use conditions::{From, Unmet};
+pub use conditions::{CallerConditions, Unmet};
 pub use date::Date;
 pub use mesh::{Gateway, Mesh};
 pub use policy::{Deny, Metrics, Policy, Sni};
 pub use principal::{Principal, PrincipalPattern};
 pub use section::{MAX_RULES, Rule, Section};
 pub use tags::{TagWrite, Tags};
-pub use vocabulary::{Action, ComponentType, Direction, DirectionEvidence, Mode, SniMode, Vantage};
+pub use vocabulary::{
+    Action, ComponentType, Direction, DirectionEvidence, Mode, SniMode, Subject, Vantage,
+};

@@ -2,7 +2,7 @@
 
 use crate::document::reader::{Errors, Fields, Node};
 use crate::model::mesh::{is_of_label, read_hosts};
-use crate::{Action, Date, Direction, Document, From, HostMap, Mode};
+use crate::{Action, CallerConditions, Date, Direction, Document, HostMap, Mode, Rank};
 
 /// The most rules in a section: each has counters of its own, which Envoy never frees. A rule
 /// holds any number of hosts.
@@ -23,7 +23,7 @@ pub struct Section {
     pub mode: Mode,
     /// The rules in the order of the document.
     pub rules: Vec<Rule>,
-    /// Which rules name a host. Values are [`rank`]s, so that a deny comes before an allow.
+    /// Which rules name a host. Values are [`Rank`]s.
     pub(crate) hosts: HostMap,
 }
 
@@ -37,7 +37,7 @@ pub struct Rule {
     /// The ports it is limited to; empty for all.
     pub ports: Vec<u16>,
     /// Who must be calling.
-    pub from: Option<Box<From>>,
+    pub from: Option<Box<CallerConditions>>,
     /// Hosts that it leaves out. Boxed like [`Rule::from`], because most rules have neither.
     pub not_hosts: Option<Box<HostMap>>,
     /// The directions it is limited to; empty for all.
@@ -46,13 +46,6 @@ pub struct Rule {
     pub dry_run: bool,
     /// The last day on which it takes part.
     pub expires: Option<Date>,
-}
-
-/// The order of two rules that name the same host: deny before allow, then as in the document.
-fn rank(action: Action, index: usize) -> u16 {
-    let allow = u16::from(action == Action::Allow);
-    // MAX_RULES is below 2¹⁵.
-    allow << 15 | u16::try_from(index).unwrap_or(u16::MAX >> 1)
 }
 
 impl Section {
@@ -123,9 +116,9 @@ impl Section {
         section
     }
 
-    /// The rule of a value of `hosts`.
-    pub(crate) fn rule(&self, rank: u16) -> Option<(usize, &Rule)> {
-        let index = usize::from(rank & (u16::MAX >> 1));
+    /// The rule of a value of `hosts`, and its index.
+    pub(crate) fn rule(&self, value: u16) -> Option<(usize, &Rule)> {
+        let index = Rank::from(value).index();
         self.rules.get(index).map(|rule| (index, rule))
     }
 
@@ -137,13 +130,13 @@ impl Section {
         let action = fields
             .require(errors, "action", "write `action: allow` or `action: deny`")
             .and_then(|node| read_action(errors, node));
-        let value = rank(action.unwrap_or(Action::Deny), self.rules.len());
+        let rank = Rank::new(action.unwrap_or(Action::Deny), self.rules.len());
         if let Some(node) = fields.require(
             errors,
             "hosts",
             "list the hosts, such as [shop.example.com, \"*.example.org\"]",
         ) {
-            errors.read_hosts(node, &mut self.hosts, value);
+            errors.read_hosts(node, &mut self.hosts, rank.into());
             if is_empty(node) {
                 errors.add(
                     &node.path,
@@ -166,7 +159,7 @@ impl Section {
         }
         let from = fields
             .condition(errors, "from")
-            .map(|node| Box::new(From::read(errors, node)));
+            .map(|node| Box::new(CallerConditions::read(errors, node)));
         let not_hosts = fields
             .condition(errors, "notHosts")
             .map(|node| Box::new(read_hosts(errors, node)));

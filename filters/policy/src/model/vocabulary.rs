@@ -20,6 +20,11 @@ macro_rules! words {
             /// Every value, in the order of the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
+            /// The place of this value in [`Self::ALL`].
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+
             /// The word for this value.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
@@ -55,6 +60,16 @@ words! {
         Inbound = "inbound",
         /// A sidecar, for requests of its workload.
         Outbound = "outbound",
+    }
+}
+
+words! {
+    /// What is decided on.
+    Subject {
+        /// An HTTP request.
+        Request = "request",
+        /// A connection whose bytes pass unread: TLS passthrough and plain TCP.
+        Connection = "connection",
     }
 }
 
@@ -176,5 +191,17 @@ words! {
         DryRun = "dryRun",
         /// The SNI is not read.
         Ignore = "ignore",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn index_is_the_place_in_all() {
+        for (index, evidence) in DirectionEvidence::ALL.iter().enumerate() {
+            assert_eq!(evidence.index(), index, "{evidence}");
+        }
     }
 }

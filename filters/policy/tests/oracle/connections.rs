@@ -7,8 +7,8 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use meridian_policy::{
-    Action, Authority, ConnectionVerdict, Date, Direction, DirectionEvidence, Host, Policy,
-    Principal, Request, Vantage,
+    Action, Authority, Date, Direction, DirectionEvidence, Host, Policy, Principal, Request,
+    Subject, Vantage, Verdict,
 };
 
 use crate::scan::{Candidate, Scan, Why, choose, matches, specificity};
@@ -108,7 +108,7 @@ pub struct ExpectedConnection {
 
 impl ExpectedConnection {
     /// The same parts of what the policy said.
-    pub fn of(verdict: &ConnectionVerdict) -> Self {
+    pub fn of(verdict: &Verdict) -> Self {
         let plain = |authority: &Authority| {
             let host = match &authority.host {
                 Host::Name(name) => PlainHost::Name(name.as_str().to_owned()),
@@ -134,7 +134,7 @@ pub fn decide_connection(
     policy: &Policy,
     vantage: Vantage,
     connection: &PlainConnection,
-) -> ConnectionVerdict {
+) -> Verdict {
     let mut asked = Request {
         source: connection.source,
         destination: connection.destination,
@@ -144,7 +144,7 @@ pub fn decide_connection(
         today: connection.today.and_then(Date::parse),
         ..Request::default()
     };
-    policy.decide_connection(vantage, &mut asked)
+    policy.decide(vantage, Subject::Connection, &mut asked)
 }
 
 /// What the README says of the connection.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use meridian_policy::{
     Action, ComponentType, Date, Direction, DirectionEvidence, Policy, Principal, Reason, Request,
-    TagWrite, Vantage, Verdict,
+    Subject, TagWrite, Vantage, Verdict,
 };
 
 use crate::world::{
@@ -56,11 +56,11 @@ impl Expected {
             why: Why::of(verdict.reason),
             direction: verdict.direction,
             evidence: verdict.evidence,
-            component: verdict.component,
+            component: verdict.component.unwrap(),
             dry_run: verdict
                 .dry_run
                 .map(|would| (would.decision, Why::of(would.reason))),
-            tags_stay: verdict.tags == TagWrite::Replace,
+            tags_stay: verdict.tags == Some(TagWrite::Replace),
         }
     }
 }
@@ -79,7 +79,7 @@ pub fn decide(policy: &Policy, vantage: Vantage, request: &PlainRequest) -> Verd
     asked.forwarded = request.forwarded;
     asked.namespace = request.namespace;
     asked.today = request.today.and_then(Date::parse);
-    policy.decide(vantage, &mut asked)
+    policy.decide(vantage, Subject::Request, &mut asked)
 }
 
 /// What the design says of the request.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use meridian_policy::{Principal, Request, Vantage};
+use meridian_policy::{Principal, Request, Subject, Vantage};
 
 use crate::lab::config::cluster::{outbound, service_host};
 use crate::lab::topology::roles::{
@@ -38,8 +38,8 @@ pub(super) struct Hop {
     pub(super) vantage: Vantage,
     source: IpAddr,
     peer: Option<Principal>,
-    /// True if it decides over the connection alone.
-    pub(super) passthrough: bool,
+    /// What it decides on.
+    pub(super) subject: Subject,
     destination_port: Option<u16>,
     sni: Option<String>,
     cluster: Option<String>,
@@ -147,9 +147,11 @@ pub(super) fn all(topology: &Topology) -> anyhow::Result<Vec<Scenario>> {
 }
 
 impl Scenario {
-    /// True if a filter decides over the connection, so that a refusal is an end without an answer.
+    /// True if a filter decides on the connection, so that a refusal is an end without an answer.
     pub(super) fn is_passthrough(&self) -> bool {
-        self.hops.iter().any(|hop| hop.passthrough)
+        self.hops
+            .iter()
+            .any(|hop| hop.subject == Subject::Connection)
     }
 
     /// The client claims a direction, in two headers of different case.
@@ -279,7 +281,7 @@ impl Ways<'_> {
             .tls(tls);
         let egress = self.topology.egress.envoy.name();
         let mut gateway = hop(egress, Vantage::Egress, SHOP.address.into(), None);
-        gateway.passthrough = true;
+        gateway.subject = Subject::Connection;
         gateway.destination_port = Some(self.topology.egress.tls_passthrough.v4.port());
         gateway.sni = Some(host.to_owned());
         Ok(Scenario {
@@ -343,7 +345,7 @@ fn hop(envoy: &str, vantage: Vantage, source: IpAddr, peer: Option<Principal>) -
         vantage,
         source,
         peer,
-        passthrough: false,
+        subject: Subject::Request,
         destination_port: None,
         sni: None,
         cluster: None,

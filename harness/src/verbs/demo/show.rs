@@ -4,17 +4,18 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use meridian_metrics::{Kind, METRICS, Metric};
-use meridian_policy::{Action, Policy, Verdict};
+use meridian_policy::{Action, ComponentType, Policy, Subject, Verdict};
 use serde_json::{Value, json};
 
+use super::compare::tag_headers;
 use super::scenarios::Hop;
-use super::{Outcome, place, tag_headers};
+use super::{Observed, place};
 use crate::lab::prometheus::{Sample, Samples};
-use crate::verbs::explain::Explanation;
+use crate::policy::Explanation;
 
 /// A paragraph for one request.
-pub(super) fn outcome(number: usize, policy: &Policy, outcome: &Outcome<'_>) -> String {
-    let scenario = outcome.scenario;
+pub(super) fn observed(number: usize, policy: &Policy, observed: &Observed<'_>) -> String {
+    let scenario = observed.scenario;
     let mut text = format!("{number:>2}. {}\n", scenario.title);
     let mut path = vec![format!(
         "{} asks for {}",
@@ -22,13 +23,13 @@ pub(super) fn outcome(number: usize, policy: &Policy, outcome: &Outcome<'_>) -> 
     )];
     path.extend(scenario.via.map(str::to_owned));
     path.extend(
-        outcome
+        observed
             .verdicts
             .iter()
             .map(|(hop, _)| place(hop.vantage).to_owned()),
     );
     path.extend(
-        outcome
+        observed
             .arrival
             .as_ref()
             .map(|arrival| arrival.server.clone()),
@@ -41,15 +42,15 @@ pub(super) fn outcome(number: usize, policy: &Policy, outcome: &Outcome<'_>) -> 
             &format!("{}: {tag}", policy.tags.direction_header),
         );
     }
-    for (hop, verdict) in &outcome.verdicts {
+    for (hop, verdict) in &observed.verdicts {
         line(
             &mut text,
             hop.vantage.as_str(),
             &decision(policy, hop, verdict),
         );
     }
-    if let Some(arrival) = &outcome.arrival
-        && let Some((_, verdict)) = outcome.verdicts.last()
+    if let Some(arrival) = &observed.arrival
+        && let Some((_, verdict)) = observed.verdicts.last()
     {
         let tags: Vec<String> = tag_headers(policy, verdict)
             .iter()
@@ -67,11 +68,11 @@ pub(super) fn outcome(number: usize, policy: &Policy, outcome: &Outcome<'_>) -> 
         };
         line(&mut text, "arrived", &tags);
     }
-    match &outcome.reply {
+    match &observed.reply {
         Some(reply) => line(&mut text, "status", &reply.status.to_string()),
         None => line(&mut text, "closed", "without an answer"),
     }
-    for difference in &outcome.differences {
+    for difference in &observed.differences {
         line(&mut text, "WRONG", difference);
     }
     text.push('\n');
@@ -90,47 +91,46 @@ fn decision(policy: &Policy, hop: &Hop, verdict: &Verdict) -> String {
         verdict.decision,
         verdict.direction,
         verdict.evidence,
-        match hop.passthrough {
-            true => "TLS passthrough",
-            false => verdict.component.as_str(),
-        }
+        verdict
+            .component
+            .map_or("TLS passthrough", ComponentType::as_str)
     )
 }
 
 /// The same as an object.
-pub(super) fn outcome_json(policy: &Policy, outcome: &Outcome<'_>) -> Value {
-    let hops: Vec<Value> = outcome
+pub(super) fn observed_json(policy: &Policy, observed: &Observed<'_>) -> Value {
+    let hops: Vec<Value> = observed
         .verdicts
         .iter()
         .map(|(hop, verdict)| {
             let mut explanation = Explanation {
                 policy,
                 vantage: hop.vantage,
-                verdict,
+                subject: hop.subject,
+                verdict: verdict.clone(),
             }
             .to_json();
             explanation["envoy"] = json!(hop.envoy);
             explanation["reporter"] = json!(hop.vantage.as_str());
-            explanation["passthrough"] = json!(hop.passthrough);
-            if hop.passthrough {
-                // Neither is there for a connection.
-                explanation["component_type"] = Value::Null;
-                explanation["status"] = Value::Null;
+            explanation["passthrough"] = json!(hop.subject == Subject::Connection);
+            // Every hop has the same fields, though a connection has neither.
+            for field in ["component_type", "status"] {
+                explanation[field] = explanation[field].take();
             }
             explanation
         })
         .collect();
     json!({
-        "title": outcome.scenario.title,
-        "client": outcome.scenario.client,
-        "authority": outcome.scenario.authority,
-        "via": outcome.scenario.via,
-        "forged_tag": outcome.scenario.forged_tag,
+        "title": observed.scenario.title,
+        "client": observed.scenario.client,
+        "authority": observed.scenario.authority,
+        "via": observed.scenario.via,
+        "forged_tag": observed.scenario.forged_tag,
         "hops": hops,
-        "allowed": outcome.verdicts.iter().all(|(_, verdict)| verdict.decision == Action::Allow),
-        "arrival": outcome.arrival,
-        "status": outcome.reply.as_ref().map(|reply| reply.status),
-        "differences": outcome.differences,
+        "allowed": observed.verdicts.iter().all(|(_, verdict)| verdict.decision == Action::Allow),
+        "arrival": observed.arrival,
+        "status": observed.reply.as_ref().map(|reply| reply.status),
+        "differences": observed.differences,
     })
 }
 

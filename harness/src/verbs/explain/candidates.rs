@@ -1,7 +1,9 @@
 //! Every rule that `meridian explain` had to choose from, in words.
 
+use std::cmp::Reverse;
+
 use meridian_policy::{
-    Action, Authority, Candidate, Direction, Host, HostPattern, Outcome, Pattern, Policy, Request,
+    Action, Candidate, Direction, Host, HostPattern, Pattern, Policy, Request, Standing, Subject,
     Unmet, Vantage,
 };
 use serde_json::{Value, json};
@@ -26,40 +28,29 @@ pub struct Row {
     pub reason: String,
 }
 
-/// The candidates of a request in the order of precedence; see [`Policy::candidates`].
-pub fn rows(file: &PolicyFile, vantage: Vantage, request: &mut Request<'_>) -> Vec<Row> {
-    let Ok(authority) = Authority::parse(request.authority) else {
-        return Vec::new();
-    };
-    let subject = Subject {
-        host: Some(authority.host),
-        direction: file.policy.decide(vantage, request).direction,
-        has_port: true,
-    };
-    let candidates = file.policy.candidates(vantage, request);
-    explained(file, vantage, request, &candidates, &subject)
-}
-
-/// The candidates of a connection that passes unread; see [`Policy::connection_candidates`].
-pub fn connection_rows(file: &PolicyFile, vantage: Vantage, request: &mut Request<'_>) -> Vec<Row> {
-    let verdict = file.policy.decide_connection(vantage, request);
+/// The candidates of a request or connection in the order of precedence; see [`Policy::candidates`].
+/// Empty where its host is invalid.
+pub fn rows(
+    file: &PolicyFile,
+    vantage: Vantage,
+    subject: Subject,
+    request: &mut Request<'_>,
+) -> Vec<Row> {
+    let candidates = file.policy.candidates(vantage, subject, request);
+    let verdict = file.policy.decide(vantage, subject, request);
     let is_dialled = request.destination.is_some() && request.destination_port.is_some();
-    let has_port = is_dialled
-        || verdict
-            .authority
-            .as_ref()
-            .is_some_and(|one| one.port.is_some());
-    let subject = Subject {
-        host: verdict.authority.map(|authority| authority.host),
+    let has_written_port =
+        matches!(&verdict.authority, Some(authority) if authority.port.is_some());
+    let known = Known {
+        has_port: subject == Subject::Request || is_dialled || has_written_port,
         direction: verdict.direction,
-        has_port,
+        host: verdict.authority.map(|authority| authority.host),
     };
-    let candidates = file.policy.connection_candidates(vantage, request);
-    explained(file, vantage, request, &candidates, &subject)
+    explained(file, vantage, request, &candidates, &known)
 }
 
-/// What is known of that which is decided over, beside what was asked.
-struct Subject {
+/// What the decision made of the request, beside what the query says.
+struct Known {
     /// `None` where a connection does not tell.
     host: Option<Host>,
     direction: Direction,
@@ -71,22 +62,22 @@ fn explained(
     vantage: Vantage,
     request: &Request<'_>,
     candidates: &[Candidate],
-    subject: &Subject,
+    known: &Known,
 ) -> Vec<Row> {
     let texts: Vec<Matching> = candidates
         .iter()
-        .map(|candidate| Matching::of(file, vantage, candidate, subject.host.as_ref()))
+        .map(|candidate| Matching::of(file, vantage, candidate, known.host.as_ref()))
         .collect();
     let explained = candidates.iter().zip(&texts).map(|(candidate, text)| {
         let winner = candidates
             .iter()
             .zip(&texts)
-            .find(|(other, _)| matches!(candidate.outcome, Outcome::Lost { to } if to == other.rule && is_decisive(other)));
+            .find(|(other, _)| matches!(candidate.standing, Standing::Lost { to } if to == other.rule && is_decisive(other)));
         let (outcome, reason) = words(
             &file.policy,
             vantage,
             request,
-            subject,
+            known,
             candidate,
             text,
             winner,
@@ -106,7 +97,7 @@ fn explained(
 /// True if the candidate is the one that the others lost to, not a pattern of its rule for another
 /// port.
 fn is_decisive(candidate: &Candidate) -> bool {
-    matches!(candidate.outcome, Outcome::Wins | Outcome::DryRun { .. })
+    matches!(candidate.standing, Standing::Wins | Standing::DryRun { .. })
 }
 
 /// The pattern of a candidate.
@@ -133,7 +124,7 @@ impl Matching {
                     host: pattern.host,
                 })
             })
-            .max_by_key(|matching| specificity(&matching.host));
+            .max_by_key(|matching| Reverse(matching.host.specificity()));
         matching.unwrap_or(Self {
             text: "*".to_owned(),
             host: HostPattern::Any,
@@ -157,21 +148,11 @@ fn matches(pattern: &HostPattern, host: Option<&Host>) -> bool {
     }
 }
 
-/// The order of patterns that match one host.
-fn specificity(pattern: &HostPattern) -> usize {
-    match pattern {
-        HostPattern::Any => 0,
-        HostPattern::Network(network) => 1 + usize::from(network.prefix_len()),
-        HostPattern::Suffix(name) => name.as_str().len(),
-        HostPattern::Exact(_) => usize::MAX,
-    }
-}
-
 fn words(
     policy: &Policy,
     vantage: Vantage,
     request: &Request<'_>,
-    subject: &Subject,
+    known: &Known,
     candidate: &Candidate,
     text: &Matching,
     winner: Option<(&Candidate, &Matching)>,
@@ -179,12 +160,12 @@ fn words(
     let rules = &policy.section(vantage).rules;
     let rule = rules.get(candidate.rule);
     let action = rule.map_or(Action::Deny, |rule| rule.action);
-    match candidate.outcome {
-        Outcome::Wins => (
+    match candidate.standing {
+        Standing::Wins => (
             "wins",
             "the first of those whose conditions hold".to_owned(),
         ),
-        Outcome::DryRun { noted } => {
+        Standing::DryRun { noted } => {
             let dry = match rule {
                 Some(rule) if rule.dry_run => "the rule".to_owned(),
                 _ => format!("hosts.{vantage}"),
@@ -196,7 +177,7 @@ fn words(
             };
             ("dry-run", format!("{dry} is in dry run: {told}"))
         }
-        Outcome::Lost { to } => {
+        Standing::Lost { to } => {
             let name = rules.get(to).map(|rule| &*rule.name).unwrap_or_default();
             let winning = rules.get(to).map(|rule| rule.action);
             let reason = match winner {
@@ -210,20 +191,16 @@ fn words(
             };
             ("lost", reason)
         }
-        Outcome::NoHost => (
-            "condition",
-            "where the connection is to go is not known, which never allows it".to_owned(),
-        ),
-        Outcome::SniMismatch => (
+        Standing::SniMismatch => (
             "lost",
             "the TLS connection was not opened for this host, which is refused before any rule"
                 .to_owned(),
         ),
-        Outcome::Condition { unmet, missing } => {
+        Standing::Condition { unmet, missing } => {
             let reason = if missing {
                 missing_evidence(unmet, request)
             } else {
-                condition(unmet, candidate, request, subject)
+                condition(unmet, candidate, request, known)
             };
             ("condition", reason)
         }
@@ -233,7 +210,7 @@ fn words(
 /// The field of the policy that does not hold.
 fn field(unmet: Unmet) -> &'static str {
     match unmet {
-        Unmet::HostPort => "hosts",
+        Unmet::HostPort | Unmet::HostUnknown => "hosts",
         Unmet::Ports => "ports",
         Unmet::NotHosts => "notHosts",
         Unmet::Directions => "directions",
@@ -256,17 +233,15 @@ fn missing_evidence(unmet: Unmet, request: &Request<'_>) -> String {
         Unmet::Cidrs | Unmet::NotCidrs => {
             format!("{field} needs a source address, and the connection has none")
         }
+        Unmet::HostUnknown => {
+            "where the connection is to go is not known, which never allows it".to_owned()
+        }
         Unmet::Expires => format!("{field} needs the day, which is not known"),
         _ => format!("{field} needs an identity, and the connection has none"),
     }
 }
 
-fn condition(
-    unmet: Unmet,
-    candidate: &Candidate,
-    request: &Request<'_>,
-    subject: &Subject,
-) -> String {
+fn condition(unmet: Unmet, candidate: &Candidate, request: &Request<'_>, known: &Known) -> String {
     let field = field(unmet);
     let peer = request.peer.as_ref().map(ToString::to_string);
     let peer = peer.unwrap_or_default();
@@ -277,16 +252,18 @@ fn condition(
         .map(|source| source.to_canonical().to_string());
     let source = source.unwrap_or_default();
     match unmet {
+        // Always for want of evidence.
+        Unmet::HostUnknown => missing_evidence(unmet, request),
         Unmet::HostPort => {
             let port = candidate.only_port.unwrap_or_default();
             format!("its host is for port {port} alone")
         }
-        Unmet::Ports if !subject.has_port => "the port is not known".to_owned(),
+        Unmet::Ports if !known.has_port => "the port is not known".to_owned(),
         Unmet::Ports => "the request's port is not in ports".to_owned(),
         Unmet::NotHosts => "the host is in notHosts".to_owned(),
         Unmet::Expires => "the rule has expired".to_owned(),
         Unmet::Directions => {
-            let direction = subject.direction;
+            let direction = known.direction;
             format!("the direction is {direction}, which is not in directions")
         }
         Unmet::Principals => format!("the peer {peer} is not in {field}"),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use meridian_policy::{
-    Action, Authority, Candidate, Outcome, Policy, Request, Unmet, Vantage, server_name,
+    Action, Authority, Candidate, Policy, Request, Standing, Subject, Unmet, Vantage, server_name,
 };
 
 use super::callers::Known;
@@ -211,7 +211,7 @@ impl<'j> Judge<'j> {
             let authority = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
             for (caller, _) in &tally.callers {
                 let mut request = request(&authority, self.observations.callers.get(*caller));
-                let candidates = file.policy.candidates(at, &mut request);
+                let candidates = file.policy.candidates(at, Subject::Request, &mut request);
                 if winner(&file.policy, at, &candidates) == Some(Action::Allow) {
                     continue;
                 }
@@ -234,7 +234,7 @@ impl<'j> Judge<'j> {
 /// What the command line knows of a request by this caller.
 fn request<'r>(authority: &'r str, caller: &'r Known) -> Request<'r> {
     let mut request = Request::new(authority.as_bytes());
-    request.today = Some(crate::verbs::explain::today());
+    request.today = Some(crate::policy::query::today());
     match caller {
         Known::Workload(principal) => request.peer = Some(principal.clone()),
         Known::Network { example, .. } => request.source = Some(*example),
@@ -248,7 +248,7 @@ fn winner(policy: &Policy, at: Vantage, candidates: &[Candidate]) -> Option<Acti
     let rules = &policy.section(at).rules;
     let decides = candidates.iter().find(|candidate| {
         let is_dry = rules.get(candidate.rule).is_some_and(|rule| rule.dry_run);
-        matches!(candidate.outcome, Outcome::Wins | Outcome::DryRun { .. }) && !is_dry
+        matches!(candidate.standing, Standing::Wins | Standing::DryRun { .. }) && !is_dry
     });
     decides.and_then(|candidate| Some(rules.get(candidate.rule)?.action))
 }
@@ -259,8 +259,8 @@ fn denying(policy: &Policy, at: Vantage, candidates: &[Candidate]) -> Option<Str
     let mut denying = candidates.iter().filter_map(|candidate| {
         let rule = rules.get(candidate.rule)?;
         let has_expired = matches!(
-            candidate.outcome,
-            Outcome::Condition {
+            candidate.standing,
+            Standing::Condition {
                 unmet: Unmet::Expires,
                 ..
             }

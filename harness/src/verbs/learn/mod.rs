@@ -46,7 +46,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// Only this vantage: ingress, egress, inbound or outbound; also that of entries which do not tell it
-    #[arg(long, value_name = "VANTAGE", value_parser = crate::verbs::explain::parse_vantage)]
+    #[arg(long, value_name = "VANTAGE", value_parser = crate::policy::query::parse_vantage)]
     pub at: Option<Vantage>,
     /// Only from then on: a time, a day, or how long ago, as in 2026-11-24T10:00:00Z, 2026-11-24, 2h
     #[arg(long, value_name = "TIME", value_parser = parse_time)]

@@ -7,7 +7,7 @@ use meridian_policy::{Action, ComponentType, Direction, DirectionEvidence};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny};
 use serde_json::{Value, json};
 
-use crate::policy::query::{Asked, Misplaced};
+use crate::policy::query::{Misplaced, Query};
 use crate::policy::yaml::{self, TooLarge};
 
 /// One request or connection and what must become of it.
@@ -17,7 +17,7 @@ pub struct Case {
     /// What it is called, unique in its file.
     pub name: String,
     /// The request or connection.
-    pub request: Asked,
+    pub request: Query,
     /// What must become of it.
     pub expect: Expect,
 }

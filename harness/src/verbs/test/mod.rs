@@ -7,8 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::policy::PolicyFile;
-use crate::verbs::explain;
+use crate::policy::{Explanation, PolicyFile};
 
 mod format;
 mod junit;
@@ -45,7 +44,7 @@ struct Outcome {
     command: String,
 }
 
-/// Decides over every request and prints what is not as expected. Exits 0 when all is, 1 when
+/// Decides every request and prints what is not as expected. Exits 0 when all is, 1 when
 /// something is not.
 ///
 /// # Errors
@@ -109,7 +108,7 @@ fn load(path: &Path) -> anyhow::Result<Result<Vec<Case>, Vec<String>>> {
 
 impl Outcome {
     fn of(policy: &PolicyFile, options: &Options, path: &Path, index: usize, case: &Case) -> Self {
-        let explanation = explain::to_json(&policy.policy, &case.request);
+        let explanation = Explanation::of(&policy.policy, &case.request).to_json();
         Self {
             file: path.display().to_string(),
             index,

@@ -3,8 +3,30 @@
 //! One hash pass over the host from its last byte to its first gives its hash; a pass the other way
 //! undoes it byte by byte, which gives the hash of every suffix, longest first. Each label boundary
 //! at which some pattern ends costs one probe.
-//! A pattern takes eight bytes and a control byte in the table; its name stays in the text of the
-//! policy, where it is written there in its canonical form.
+//!
+//! A pattern takes a slot of eight bytes and a control byte in the table. Its name stays in the text
+//! of the policy, where it is written there in its canonical form:
+//!
+//! ```text
+//! source   {"hosts": ["shop.example.com", "*.Example.org"], … }
+//!                      ^ at 12, 16 bytes
+//! extra    example.org                       names that are not canonical in the source
+//!
+//! tables   slot {at 12, length 16, Exact,  grant 0}      shop.example.com   one value
+//!          slot {chain 0, length 0, Suffix}              *.example.org      several
+//!                      |
+//! chains   [0] slot {at source.len() + 0, length 11, Suffix}
+//!              values: first 0, last 1
+//!                            |
+//! links    [0] value 3, port any -> [1] value 7, port 8443
+//! grants   [0] value 3, port any             numbered, so that a slot needs two bytes for both
+//! ```
+//!
+//! A value is a [`crate::Rank`], so that a list is in the order in which its rules are asked.
+
+mod hash;
+mod keys;
+mod values;
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -13,44 +35,31 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use ipnet::IpNet;
 
+use hash::{finish, hash_key, hash_name, share, unhash_byte};
+use keys::{Chain, Key, Keys, Kind, Slot, network_key};
+use values::{Grant, List, Values};
+
 use crate::host::is_canonical_name;
 use crate::{Host, HostPattern, Pattern, PatternError};
 
-/// No further entry in a chain.
-const END: u32 = u32::MAX;
 /// Suffixes of so many labels and more are not told apart in [`HostMap::suffix_labels`].
 const MAX_LABELS: u32 = 63;
 /// The most patterns that a table is planned for. One of 2¹⁴ buckets grows at 14,336, which is more
 /// than chance puts there.
 const PLANNED: usize = 13_600;
-/// How many of the last [`HostMap::grants`] are looked through before another is added.
-const LOOKED_AT: usize = 8;
-
 /// Values under host patterns, found most specific first.
 #[derive(Debug, Clone)]
 pub struct HostMap {
     keys: Keys,
     /// A pattern's hash says which. One table would double to grow, and be half empty at worst.
     tables: Vec<HashTable<Slot>>,
-    /// Each value with its port once for many patterns, usually: a rule's hosts follow each other.
-    grants: Vec<Grant>,
-    links: Vec<Link>,
+    values: Values,
     /// Bit n is set when a suffix pattern of n labels exists, so that the others cost no probe.
     suffix_labels: u64,
     /// The prefix lengths in use, longest first, IPv4 and IPv6 apart.
     prefixes: [Vec<u8>; 2],
     /// The values under `*`.
     any: Option<List>,
-    len: usize,
-}
-
-/// Where the keys of slots are.
-#[derive(Debug, Clone, Default)]
-struct Keys {
-    /// The text of the policy, and behind it, in the same space of offsets, keys that are not in it.
-    source: Arc<Vec<u8>>,
-    extra: Vec<u8>,
-    chains: Vec<Chain>,
 }
 
 impl Default for HostMap {
@@ -60,75 +69,12 @@ impl Default for HostMap {
         Self {
             keys: Keys::default(),
             tables: Vec::new(),
-            grants: Vec::new(),
-            links: Vec::new(),
+            values: Values::default(),
             suffix_labels: 0,
             prefixes: [Vec::new(), Vec::new()],
             any: None,
-            len: 0,
         }
     }
-}
-
-/// What a key is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A name.
-    Exact,
-    /// A name, for those below it.
-    Suffix,
-    /// A network, as of [`network_key`].
-    Network,
-}
-
-/// A value, and the port that it is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Grant {
-    value: u16,
-    /// 0 is any port: no pattern can name port 0.
-    port: u16,
-}
-
-impl Grant {
-    fn port(self) -> Option<u16> {
-        (self.port != 0).then_some(self.port)
-    }
-}
-
-/// A pattern in a table: with one value, or for a [`Chain`] which of [`Keys::chains`] it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Slot {
-    /// Where its key starts, or which chain it is.
-    at: u32,
-    /// How long its key is. No key has length 0: that is a chain.
-    length: u8,
-    kind: Kind,
-    /// One of [`HostMap::grants`].
-    grant: u16,
-}
-
-const _: () = assert!(size_of::<Slot>() == 8);
-
-/// Several values of one pattern.
-#[derive(Debug, Clone, Copy)]
-struct Chain {
-    /// The pattern as it would be with one value.
-    slot: Slot,
-    values: List,
-}
-
-/// Values in their order, by their first and last [`Link`].
-#[derive(Debug, Clone, Copy)]
-struct List {
-    first: u32,
-    last: u32,
-}
-
-/// A value in a [`List`].
-#[derive(Debug, Clone, Copy)]
-struct Link {
-    grant: Grant,
-    next: u32,
 }
 
 /// Why a host was not added to a [`HostMap`].
@@ -138,14 +84,6 @@ pub enum InsertError {
     Pattern(PatternError),
     /// The map is full: 4 GiB of names, or 2³² values.
     Full,
-}
-
-/// A key on its way into the table.
-struct Key<'k> {
-    kind: Kind,
-    bytes: &'k [u8],
-    /// Where it stands in the source, if it does.
-    start: Option<u32>,
 }
 
 impl HostMap {
@@ -178,7 +116,7 @@ impl HostMap {
             None => (Kind::Exact, text),
         };
         let done = if is_canonical_name(name.as_bytes()) {
-            self.insert_name(kind, name.as_bytes(), Grant { value, port: 0 })
+            self.insert_name(kind, name.as_bytes(), Grant::new(value, None))
         } else {
             let pattern = Pattern::parse(text).map_err(InsertError::Pattern)?;
             self.insert_written(&pattern, name.as_bytes(), value)
@@ -195,13 +133,10 @@ impl HostMap {
 
     /// The same for a pattern whose name is perhaps what `written` begins with.
     fn insert_written(&mut self, pattern: &Pattern, written: &[u8], value: u16) -> Option<()> {
-        let grant = Grant {
-            value,
-            port: pattern.port.unwrap_or(0),
-        };
+        let grant = Grant::new(value, pattern.port);
         let (kind, name) = match &pattern.host {
             HostPattern::Any => {
-                self.any = Some(self.link(self.any, grant)?);
+                self.any = Some(self.values.link(self.any, grant)?);
                 return Some(());
             }
             HostPattern::Network(network) => {
@@ -253,12 +188,12 @@ impl HostMap {
             return self.insert_new(key, hash, grant);
         };
         if slot.length != 0 {
-            let only = *self.grants.get(usize::from(slot.grant))?;
+            let only = self.values.get(slot.grant)?;
             if only == grant {
                 return Some(());
             }
             // The value moves from the slot into a chain, where it is counted again.
-            self.len -= 1;
+            self.values.len -= 1;
             let chain = self.chain(slot, only)?;
             let tables = self.tables.len();
             let table = self.tables.get_mut(share(hash, tables))?;
@@ -267,14 +202,14 @@ impl HostMap {
         }
         let at = slot.at as usize;
         let values = self.keys.chains.get(at)?.values;
-        let values = self.link(Some(values), grant)?;
+        let values = self.values.link(Some(values), grant)?;
         self.keys.chains.get_mut(at)?.values = values;
         Some(())
     }
 
     /// A chain of one value instead of a slot.
     fn chain(&mut self, slot: Slot, grant: Grant) -> Option<Slot> {
-        let values = self.link(None, grant)?;
+        let values = self.values.link(None, grant)?;
         let at = u32::try_from(self.keys.chains.len()).ok()?;
         self.keys.chains.push(Chain { slot, values });
         Some(Slot {
@@ -294,15 +229,15 @@ impl HostMap {
                 start
             }
         };
-        let index = self.grant(grant);
+        let number = self.values.grant(grant);
         let mut slot = Slot {
             at: start,
             length,
             kind: key.kind,
-            grant: index.unwrap_or(0),
+            grant: number.unwrap_or(0),
         };
-        if index.is_some() {
-            self.len += 1;
+        if number.is_some() {
+            self.values.len += 1;
         } else {
             slot = self.chain(slot, grant)?;
         }
@@ -311,63 +246,6 @@ impl HostMap {
         let table = self.tables.get_mut(share(hash, tables))?;
         table.insert_unique(hash, slot, self.keys.hasher());
         Some(())
-    }
-
-    /// Which of the grants it is; `None` when there are too many.
-    fn grant(&mut self, grant: Grant) -> Option<u16> {
-        let count = self.grants.len();
-        let looked_at = count.saturating_sub(LOOKED_AT);
-        let mut last = self.grants.iter().enumerate().skip(looked_at);
-        let found = last.find(|(_, other)| **other == grant);
-        let index = u16::try_from(found.map_or(count, |(index, _)| index)).ok()?;
-        if found.is_none() {
-            self.grants.push(grant);
-        }
-        Some(index)
-    }
-
-    /// Puts a value into a list, in the order of the values; `None` when there are too many.
-    fn link(&mut self, list: Option<List>, grant: Grant) -> Option<List> {
-        let index = u32::try_from(self.links.len())
-            .ok()
-            .filter(|index| *index != END)?;
-        let link = Link { grant, next: END };
-        let Some(list) = list else {
-            self.links.push(link);
-            self.len += 1;
-            return Some(List {
-                first: index,
-                last: index,
-            });
-        };
-        // Rules come in the order of the document, so most values go to the end.
-        let last = *self.links.get(list.last as usize)?;
-        let (mut before, mut at) = if last.grant < grant {
-            (Some(list.last), END)
-        } else {
-            (None, list.first)
-        };
-        while let Some(other) = self.links.get(at as usize) {
-            if other.grant == grant {
-                return Some(list);
-            }
-            if other.grant > grant {
-                break;
-            }
-            before = Some(at);
-            at = other.next;
-        }
-        self.links.push(Link { next: at, ..link });
-        self.len += 1;
-        let first = match before {
-            None => index,
-            Some(before) => {
-                self.links.get_mut(before as usize)?.next = index;
-                list.first
-            }
-        };
-        let last = if at == END { index } else { list.last };
-        Some(List { first, last })
     }
 
     fn probe(&self, kind: Kind, hash: u64, key: &[u8]) -> Option<Slot> {
@@ -387,7 +265,7 @@ impl HostMap {
             Host::Address(address) => self.visit_address(*address, &mut each),
         };
         if flow.is_continue() {
-            let _: ControlFlow<()> = self.visit_list(self.any, &mut each);
+            let _: ControlFlow<()> = self.values.visit(self.any, &mut each);
         }
     }
 
@@ -407,12 +285,12 @@ impl HostMap {
 
     /// True if there is no pattern.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.values.len == 0
     }
 
     /// How many patterns there are, each value and port counted.
     pub fn len(&self) -> usize {
-        self.len
+        self.values.len
     }
 
     fn visit_slot(
@@ -425,25 +303,12 @@ impl HostMap {
         };
         if slot.length == 0 {
             let chain = self.keys.chains.get(slot.at as usize);
-            return self.visit_list(chain.map(|chain| chain.values), each);
+            return self.values.visit(chain.map(|chain| chain.values), each);
         }
-        match self.grants.get(usize::from(slot.grant)) {
+        match self.values.get(slot.grant) {
             Some(grant) => each(grant.value, grant.port()),
             None => ControlFlow::Continue(()),
         }
-    }
-
-    fn visit_list(
-        &self,
-        list: Option<List>,
-        each: &mut impl FnMut(u16, Option<u16>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        let mut at = list.map_or(END, |list| list.first);
-        while let Some(link) = self.links.get(at as usize) {
-            each(link.grant.value, link.grant.port())?;
-            at = link.next;
-        }
-        ControlFlow::Continue(())
     }
 
     fn visit_name(
@@ -490,111 +355,6 @@ impl HostMap {
         }
         ControlFlow::Continue(())
     }
-}
-
-/// Which of a map's tables a key is in, by bits that no table looks at.
-fn share(hash: u64, tables: usize) -> usize {
-    (usize::from((hash >> 32) as u16) * tables) >> 16
-}
-
-impl Keys {
-    /// A slot that says where its key is.
-    fn unchained(&self, slot: Slot) -> Slot {
-        let chain = match slot.length {
-            0 => self.chains.get(slot.at as usize),
-            _ => None,
-        };
-        chain.map_or(slot, |chain| chain.slot)
-    }
-
-    fn key(&self, slot: Slot) -> &[u8] {
-        let start = slot.at as usize;
-        let (text, start) = match start.checked_sub(self.source.len()) {
-            Some(start) => (&self.extra, start),
-            None => (&*self.source, start),
-        };
-        text.get(start..start + usize::from(slot.length))
-            .unwrap_or_default()
-    }
-
-    /// Finds the slot of a key.
-    fn is(&self, kind: Kind, key: &[u8]) -> impl Fn(&Slot) -> bool {
-        move |slot| {
-            let slot = match slot.length {
-                0 => self.unchained(*slot),
-                _ => *slot,
-            };
-            usize::from(slot.length) == key.len() && slot.kind == kind && self.key(slot) == key
-        }
-    }
-
-    /// Hashes the keys of slots. One function, because a module has a table's growth once for each
-    /// hasher.
-    fn hasher(&self) -> impl Fn(&Slot) -> u64 {
-        |slot| self.hash(*slot)
-    }
-
-    #[inline(never)]
-    fn hash(&self, slot: Slot) -> u64 {
-        let slot = self.unchained(slot);
-        hash_key(slot.kind, self.key(slot))
-    }
-}
-
-/// The key of a network, its prefix length and its octets, and how long the key is.
-fn network_key(network: IpNet) -> ([u8; 17], usize) {
-    let mut key = [0; 17];
-    let mut length = 0;
-    let mut push = |byte| {
-        if let Some(slot) = key.get_mut(length) {
-            *slot = byte;
-            length += 1;
-        }
-    };
-    push(network.prefix_len());
-    match network.addr() {
-        IpAddr::V4(address) => address.octets().into_iter().for_each(&mut push),
-        IpAddr::V6(address) => address.octets().into_iter().for_each(&mut push),
-    }
-    (key, length)
-}
-
-/// FNV-1a from the last byte to the first, so that a suffix's hash is a stop on the way.
-const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
-
-const HASH_FACTOR: u64 = 0x0000_0100_0000_01b3;
-/// What undoes a multiplication by [`HASH_FACTOR`].
-const HASH_DIVISOR: u64 = 0xce96_5057_aff6_957b;
-
-const _: () = assert!(HASH_FACTOR.wrapping_mul(HASH_DIVISOR) == 1);
-
-const fn hash_byte(hash: u64, byte: u8) -> u64 {
-    (hash ^ byte as u64).wrapping_mul(HASH_FACTOR)
-}
-
-/// The hash before this byte was added.
-const fn unhash_byte(hash: u64, byte: u8) -> u64 {
-    hash.wrapping_mul(HASH_DIVISOR) ^ byte as u64
-}
-
-/// The hash of a name, and how many dots it has.
-fn hash_name(name: &[u8]) -> (u64, u32) {
-    let (mut hash, mut dots) = (HASH_START, 0);
-    for byte in name.iter().rev() {
-        hash = hash_byte(hash, *byte);
-        dots += u32::from(*byte == b'.');
-    }
-    (hash, dots)
-}
-
-/// The table takes its control byte from the top bits, where FNV-1a mixes least for short names.
-const fn finish(kind: Kind, hash: u64) -> u64 {
-    let hash = (hash ^ (hash >> 32) ^ kind as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    hash ^ (hash >> 29)
-}
-
-fn hash_key(kind: Kind, key: &[u8]) -> u64 {
-    finish(kind, hash_name(key).0)
 }
 
 #[cfg(test)]
@@ -703,7 +463,7 @@ mod tests {
         // None of them grew.
         assert_eq!(capacities(&map), planned);
         assert_eq!(map.len(), 3 * PLANNED);
-        assert_eq!(map.grants.len(), 7);
+        assert_eq!(map.values.numbered(), 7);
         for number in 0..3 * PLANNED {
             let host = format!("{number}.example.com");
             assert_eq!(visited(&map, &host), [(number % 7) as u16], "{host}");
@@ -721,7 +481,7 @@ mod tests {
             map.insert_text(&format!("{number}.example.com:{port}"), value)
                 .unwrap();
         }
-        assert_eq!((map.grants.len(), map.len()), (1 << 16, hosts));
+        assert_eq!((map.values.numbered(), map.len()), (1 << 16, hosts));
         for number in 0..hosts {
             let host = format!("{number}.example.com");
             let (value, port) = expected(number);

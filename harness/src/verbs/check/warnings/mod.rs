@@ -22,7 +22,7 @@ pub fn of(file: &PolicyFile) -> Vec<ConfigError> {
     for vantage in Vantage::ALL {
         warnings.extend(sections::of(file, *vantage));
     }
-    warnings.extend(expiry::of(file, crate::verbs::explain::today()));
+    warnings.extend(expiry::of(file, crate::policy::query::today()));
     warnings.extend(look_alikes::of(file));
     warnings
 }

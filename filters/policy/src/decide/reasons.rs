@@ -1,10 +1,10 @@
 //! What a policy can decide: the labels of its counters, known before the first request.
 
-use crate::{Action, Mode, Policy, Reason, SniMode, Vantage};
+use crate::{Action, Mode, Policy, Reason, SniMode, Subject, Vantage};
 
 /// A reason that a policy can have, and what it can do for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PossibleOutcome<'p> {
+pub struct PossibleReason<'p> {
     /// The metric label `rule`.
     pub rule: &'p str,
     /// What is decided for it; `None` where it never decides.
@@ -17,7 +17,7 @@ pub struct PossibleOutcome<'p> {
 const WITHOUT_RULE: usize = 3;
 
 impl Reason {
-    /// The place of this reason in [`Policy::outcomes`].
+    /// The place of this reason in [`Policy::possible_reasons`].
     pub fn slot(self) -> usize {
         match self {
             Self::Default => 0,
@@ -31,19 +31,21 @@ impl Reason {
 impl Policy {
     /// Every reason that requests, or connections whose bytes pass unread, can be decided for at a
     /// vantage point, in the order of [`Reason::slot`].
-    pub fn outcomes(
+    pub fn possible_reasons(
         &self,
         vantage: Vantage,
-        is_connection: bool,
-    ) -> impl Iterator<Item = PossibleOutcome<'_>> {
+        subject: Subject,
+    ) -> impl Iterator<Item = PossibleReason<'_>> {
         let section = self.section(vantage);
         let is_enforced = section.mode == Mode::Enforce;
         let sni = match vantage {
-            Vantage::Ingress if !is_connection => [self.sni.mismatch, self.sni.missing],
+            Vantage::Ingress if subject == Subject::Request => {
+                [self.sni.mismatch, self.sni.missing]
+            }
             _ => [SniMode::Ignore; 2],
         };
         let without_rule = [
-            PossibleOutcome {
+            PossibleReason {
                 rule: "default",
                 decided: Some(if is_enforced {
                     section.default
@@ -52,12 +54,12 @@ impl Policy {
                 }),
                 dry_run: (!is_enforced).then_some(section.default),
             },
-            PossibleOutcome {
+            PossibleReason {
                 rule: "invalid-host",
                 decided: Some(Action::Deny),
                 dry_run: None,
             },
-            PossibleOutcome {
+            PossibleReason {
                 rule: "sni-mismatch",
                 decided: sni.contains(&SniMode::Deny).then_some(Action::Deny),
                 dry_run: sni.contains(&SniMode::DryRun).then_some(Action::Deny),
@@ -65,7 +67,7 @@ impl Policy {
         ];
         let rules = section.rules.iter().map(move |rule| {
             let decides = is_enforced && !rule.dry_run;
-            PossibleOutcome {
+            PossibleReason {
                 rule: &rule.name,
                 decided: decides.then_some(rule.action),
                 dry_run: (!decides).then_some(rule.action),
