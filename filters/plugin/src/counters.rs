@@ -4,11 +4,10 @@ use meridian_metrics::{
     CALLERS, CONNECTIONS, DRY_RUN, Metric, OTHER_NAMESPACE, REQUESTS, UNKNOWN_NAMESPACE,
 };
 use meridian_policy::{
-    Action, Caller, ComponentType, Direction, DryRun, Policy, Reason, Subject, Vantage,
+    Action, Caller, ComponentType, Direction, Policy, Subject, Vantage, Verdict,
 };
-use proxy_wasm::types::MetricType;
 
-use crate::host::{Refused, Stat};
+use crate::host::{PluginHost, Refused, Stat, StreamHost};
 
 /// One counter for every combination of labels that the policy can produce, so that nothing is
 /// defined in a request.
@@ -25,15 +24,17 @@ pub(crate) struct Counters {
 
 impl Counters {
     /// Defines the counters that `vantage` needs for `subject`.
-    pub(crate) fn define(
+    pub(crate) fn define<H: PluginHost>(
+        host: H,
         policy: &Policy,
         vantage: Vantage,
         subject: Subject,
     ) -> Result<Self, Refused> {
-        let (metric, components) = match subject {
-            Subject::Request => (&REQUESTS, ComponentType::ALL),
-            // Not a label there.
-            Subject::Connection => (&CONNECTIONS, &[ComponentType::Application][..]),
+        let of_requests = ComponentType::ALL.iter().copied().map(Some);
+        // A connection has none, and its metric not that label.
+        let components: Vec<Option<ComponentType>> = match subject {
+            Subject::Request => of_requests.collect(),
+            Subject::Connection => vec![None],
         };
         let mut counters = Self {
             decided: Vec::new(),
@@ -52,66 +53,77 @@ impl Counters {
                             decision.as_str(),
                             namespace,
                         ];
-                        let name = CALLERS.stat_name(&values);
-                        let counter = Stat::define(MetricType::Counter, &name)?;
+                        let counter = define(host, &CALLERS, &values)?;
                         counters.callers.push(Some(counter));
                     }
                 }
             }
         }
         for possible in policy.possible_reasons(vantage, subject) {
-            let define =
-                |metric: &Metric, component: ComponentType, direction: Direction, decision| {
-                    let Some(decision) = decision else {
-                        return Ok(None);
-                    };
-                    let decision = Action::as_str(decision);
-                    let rule = possible.rule;
-                    let [vantage, direction, component] =
-                        [vantage.as_str(), direction.as_str(), component.as_str()];
-                    let name = if metric.labels.len() == REQUESTS.labels.len() {
-                        metric.stat_name(&[vantage, direction, component, decision, rule])
-                    } else {
-                        metric.stat_name(&[vantage, direction, decision, rule])
-                    };
-                    Stat::define(MetricType::Counter, &name).map(Some)
+            let of_decision = |component: Option<ComponentType>, direction: Direction| {
+                let Some(decision) = possible.decided else {
+                    return Ok(None);
                 };
-            for component in components {
+                let [vantage, direction, decision, rule] = [
+                    vantage.as_str(),
+                    direction.as_str(),
+                    decision.as_str(),
+                    possible.rule,
+                ];
+                match component {
+                    Some(component) => {
+                        let component = component.as_str();
+                        let values = [vantage, direction, component, decision, rule];
+                        define(host, &REQUESTS, &values)
+                    }
+                    None => define(host, &CONNECTIONS, &[vantage, direction, decision, rule]),
+                }
+                .map(Some)
+            };
+            for component in &components {
                 for direction in Direction::ALL {
-                    let counter = define(metric, *component, *direction, possible.decided)?;
+                    let counter = of_decision(*component, *direction)?;
                     counters.decided.push(counter);
                 }
             }
             for direction in Direction::ALL {
-                let any = ComponentType::Application;
-                let counter = define(&DRY_RUN, any, *direction, possible.dry_run)?;
+                let counter = match possible.dry_run {
+                    Some(decision) => {
+                        let values = [
+                            vantage.as_str(),
+                            direction.as_str(),
+                            decision.as_str(),
+                            possible.rule,
+                        ];
+                        Some(define(host, &DRY_RUN, &values)?)
+                    }
+                    None => None,
+                };
                 counters.dry_run.push(counter);
             }
         }
         Ok(counters)
     }
 
-    /// Counts a decision; a connection has no component type.
-    pub(crate) fn count(
-        &self,
-        reason: Reason,
-        component: Option<ComponentType>,
-        direction: Direction,
-        dry_run: Option<DryRun>,
-    ) -> Result<(), Refused> {
-        let component = component.map_or(0, ComponentType::index);
-        let direction = direction.index();
-        let row = reason.slot() * self.components + component;
-        increment(&self.decided, row, direction)?;
-        match dry_run {
-            Some(dry_run) => increment(&self.dry_run, dry_run.reason.slot(), direction),
+    /// Counts what was decided, and by whom it was asked for.
+    pub(crate) fn count<H: StreamHost>(&self, host: H, verdict: &Verdict) -> Result<(), Refused> {
+        let direction = verdict.direction;
+        let component = verdict.component.map_or(0, ComponentType::index);
+        let row = verdict.reason.slot() * self.components + component;
+        increment(host, &self.decided, row, direction)?;
+        if let Some(dry_run) = verdict.dry_run {
+            increment(host, &self.dry_run, dry_run.reason.slot(), direction)?;
+        }
+        match verdict.caller {
+            Some(caller) => self.count_caller(host, caller, verdict.decision, direction),
             None => Ok(()),
         }
     }
 
-    /// Counts the caller of a request.
-    pub(crate) fn count_caller(
+    #[inline(never)]
+    fn count_caller<H: StreamHost>(
         &self,
+        host: H,
         caller: Caller,
         decision: Action,
         direction: Direction,
@@ -124,14 +136,23 @@ impl Counters {
             Caller::Unknown => named.saturating_sub(1),
         };
         let row = slot * decisions + decision.index();
-        increment(&self.callers, row, direction.index())
+        increment(host, &self.callers, row, direction)
     }
 }
 
-fn increment(counters: &[Option<Stat>], row: usize, direction: usize) -> Result<(), Refused> {
-    let index = row * Direction::ALL.len() + direction;
+fn define<H: PluginHost>(host: H, metric: &Metric, values: &[&str]) -> Result<Stat, Refused> {
+    host.define(metric.kind, &metric.stat_name(values))
+}
+
+fn increment<H: StreamHost>(
+    host: H,
+    counters: &[Option<Stat>],
+    row: usize,
+    direction: Direction,
+) -> Result<(), Refused> {
+    let index = row * Direction::ALL.len() + direction.index();
     match counters.get(index).copied().flatten() {
-        Some(counter) => counter.increment(),
+        Some(counter) => host.increment(counter),
         None => Ok(()),
     }
 }

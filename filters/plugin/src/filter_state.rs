@@ -5,13 +5,10 @@
 
 use meridian_policy::{Action, Authority, ComponentType, Direction, DirectionEvidence, Vantage};
 
-use crate::host::{self, Refused};
+use crate::protobuf::{field, head, size};
 
 /// The object's name, less Envoy's `wasm.`.
 pub(crate) const NAME: &str = "meridian";
-
-/// What Envoy answers when the name is declared already.
-const BAD_ARGUMENT: u32 = 2;
 
 /// What is told of a decision.
 pub(crate) struct Entry<'e> {
@@ -27,24 +24,8 @@ pub(crate) struct Entry<'e> {
     pub(crate) dry_run: Option<String>,
 }
 
-/// Makes the object a Struct: without this it would be bytes.
-///
-/// The arguments are Envoy's `envoy.source.extensions.common.wasm.DeclarePropertyArguments`.
-pub(crate) fn declare() -> Result<(), Refused> {
-    const PROTOBUF: u8 = 3;
-    let mut arguments = Vec::new();
-    field(&mut arguments, 1, NAME.as_bytes());
-    arguments.extend_from_slice(&[3 << 3, PROTOBUF]);
-    field(
-        &mut arguments,
-        4,
-        b"type.googleapis.com/google.protobuf.Struct",
-    );
-    match host::call_foreign_function("declare_property", &arguments) {
-        Err(Refused(BAD_ARGUMENT)) => Ok(()),
-        answer => answer,
-    }
-}
+/// The type of the object.
+pub(crate) const TYPE_URL: &str = "type.googleapis.com/google.protobuf.Struct";
 
 impl Entry<'_> {
     /// The Struct in protobuf's wire format.
@@ -80,28 +61,4 @@ fn entry(object: &mut Vec<u8>, key: &[u8], text: &[u8]) {
     field(object, 1, key);
     head(object, 2, value);
     field(object, 3, text);
-}
-
-/// A field with a length.
-fn field(message: &mut Vec<u8>, number: u8, value: &[u8]) {
-    head(message, number, value.len());
-    message.extend_from_slice(value);
-}
-
-/// What a field with a length takes as a whole. No field here is longer than a rule's name and a host:
-/// two bytes hold its length.
-const fn size(length: usize) -> usize {
-    2 + (length >= 0x80) as usize + length
-}
-
-/// The key and the length of a field.
-fn head(message: &mut Vec<u8>, number: u8, length: usize) {
-    const DELIMITED: u8 = 2;
-    message.push(number << 3 | DELIMITED);
-    let [low, high] = (length as u16).to_le_bytes();
-    if length < 0x80 {
-        message.push(low);
-    } else {
-        message.extend_from_slice(&[low | 0x80, high << 1 | low >> 7]);
-    }
 }

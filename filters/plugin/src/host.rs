@@ -1,292 +1,236 @@
-//! Calls of the proxy-wasm host, ABI 0.2.1.
+//! What a filter needs of the proxy that it runs in.
 //!
-//! The SDK's own wrappers panic on any status that they do not expect, and its local reply has no
-//! response code details. Here every unexpected status is a value.
+//! Hosts are values that are copied, so that one without a state costs nothing: the proxy-wasm ABI is
+//! about whatever its current callback is about. Every call that can be refused says so by a value.
 
-use proxy_wasm::types::{BufferType, MapType, MetricType, StreamType};
+use std::net::{IpAddr, Ipv4Addr};
 
-/// What the host answers when all is well.
-const OK: u32 = 0;
+use meridian_metrics::Kind;
 
-#[link(wasm_import_module = "env")]
-unsafe extern "C" {
-    fn proxy_get_buffer_bytes(
-        buffer: u32,
-        start: usize,
-        max_size: usize,
-        return_data: *mut *mut u8,
-        return_size: *mut usize,
-    ) -> u32;
-    fn proxy_get_header_map_value(
-        map: u32,
-        key: *const u8,
-        key_size: usize,
-        return_data: *mut *mut u8,
-        return_size: *mut usize,
-    ) -> u32;
-    fn proxy_replace_header_map_value(
-        map: u32,
-        key: *const u8,
-        key_size: usize,
-        value: *const u8,
-        value_size: usize,
-    ) -> u32;
-    fn proxy_remove_header_map_value(map: u32, key: *const u8, key_size: usize) -> u32;
-    fn proxy_get_property(
-        path: *const u8,
-        path_size: usize,
-        return_data: *mut *mut u8,
-        return_size: *mut usize,
-    ) -> u32;
-    fn proxy_set_property(
-        path: *const u8,
-        path_size: usize,
-        value: *const u8,
-        value_size: usize,
-    ) -> u32;
-    fn proxy_close_stream(stream: u32) -> u32;
-    fn proxy_send_local_response(
-        status: u32,
-        details: *const u8,
-        details_size: usize,
-        body: *const u8,
-        body_size: usize,
-        headers: *const u8,
-        headers_size: usize,
-        grpc_status: i32,
-    ) -> u32;
-    fn proxy_define_metric(
-        kind: u32,
-        name: *const u8,
-        name_size: usize,
-        return_id: *mut u32,
-    ) -> u32;
-    fn proxy_increment_metric(id: u32, offset: i64) -> u32;
-    fn proxy_record_metric(id: u32, value: u64) -> u32;
-    fn proxy_call_foreign_function(
-        name: *const u8,
-        name_size: usize,
-        arguments: *const u8,
-        arguments_size: usize,
-        return_data: *mut *mut u8,
-        return_size: *mut usize,
-    ) -> u32;
-    fn proxy_get_current_time_nanoseconds(return_time: *mut u64) -> u32;
-    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
-    /// Not the host's: `meridian build` puts the answer in its place.
-    fn meridian_exports_on_log() -> u32;
-}
-
-/// True if the host calls this module when a request has ended.
-pub(crate) fn exports_on_log() -> bool {
-    // SAFETY: no pointers.
-    unsafe { meridian_exports_on_log() != 0 }
-}
-
-/// A host call that was refused, with the host's status.
+/// A call that the host refused, with the host's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Refused(pub(crate) u32);
+pub struct Refused(pub u32);
 
-fn done(status: u32) -> Result<(), Refused> {
-    if status == OK {
-        Ok(())
-    } else {
-        Err(Refused(status))
-    }
-}
-
-/// Takes over a buffer that the host filled.
-fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<Vec<u8>> {
-    let mut data = std::ptr::null_mut();
-    let mut size = 0;
-    if call(&mut data, &mut size) != OK {
-        return None;
-    }
-    if data.is_null() {
-        // What is there but empty has no buffer.
-        return Some(Vec::new());
-    }
-    // SAFETY: the host allocated `size` bytes with this module's `malloc`, which gives what a vector of
-    // just that capacity has, and hands the ownership over.
-    Some(unsafe { Vec::from_raw_parts(data, size, size) })
-}
-
-/// The plugin's configuration; empty when there is none.
-pub(crate) fn plugin_configuration() -> Vec<u8> {
-    returned(|data, size| {
-        // SAFETY: both pointers are valid for the call.
-        unsafe {
-            proxy_get_buffer_bytes(
-                BufferType::PluginConfiguration as u32,
-                0,
-                usize::MAX,
-                data,
-                size,
-            )
-        }
-    })
-    .unwrap_or_default()
-}
-
-/// An integer property; Envoy's durations are of nanoseconds.
-pub(crate) fn number(path: &str) -> Option<i64> {
-    Some(i64::from_le_bytes(property(path)?.try_into().ok()?))
-}
-
-/// The first value of a request header.
-pub(crate) fn request_header(name: &str) -> Option<Vec<u8>> {
-    returned(|data, size| {
-        // SAFETY: all pointers are valid for the call, `name` for its length.
-        unsafe {
-            proxy_get_header_map_value(
-                MapType::HttpRequestHeaders as u32,
-                name.as_ptr(),
-                name.len(),
-                data,
-                size,
-            )
-        }
-    })
-}
-
-/// Makes `value` the only value of a request header.
-pub(crate) fn replace_request_header(name: &str, value: &str) -> Result<(), Refused> {
-    // SAFETY: both strings are valid for their lengths.
-    done(unsafe {
-        proxy_replace_header_map_value(
-            MapType::HttpRequestHeaders as u32,
-            name.as_ptr(),
-            name.len(),
-            value.as_ptr(),
-            value.len(),
-        )
-    })
-}
-
-/// Removes every value of a request header, if there is one.
-pub(crate) fn remove_request_header(name: &str) -> Result<(), Refused> {
-    remove(MapType::HttpRequestHeaders, name)
-}
-
-/// Removes every value of a request trailer, if there is one.
-pub(crate) fn remove_request_trailer(name: &str) -> Result<(), Refused> {
-    remove(MapType::HttpRequestTrailers, name)
-}
-
-fn remove(map: MapType, name: &str) -> Result<(), Refused> {
-    // SAFETY: the string is valid for its length.
-    done(unsafe { proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) })
-}
-
-/// The time, in seconds since the Unix epoch.
-pub(crate) fn unix_seconds() -> Result<u64, Refused> {
-    let mut nanoseconds = 0;
-    // SAFETY: the pointer is valid for the call.
-    done(unsafe { proxy_get_current_time_nanoseconds(&mut nanoseconds) })?;
-    Ok(nanoseconds / 1_000_000_000)
-}
-
-/// Asks for a tick of the root context every so often, on each worker.
-pub(crate) fn tick_every(milliseconds: u32) -> Result<(), Refused> {
-    // SAFETY: no pointers.
-    done(unsafe { proxy_set_tick_period_milliseconds(milliseconds) })
-}
-
-/// A property; `path` is the names joined by NUL, as the ABI has it.
-pub(crate) fn property(path: &str) -> Option<Vec<u8>> {
-    returned(|data, size| {
-        // SAFETY: all pointers are valid for the call, `path` for its length.
-        unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) }
-    })
-}
-
-/// Sets the filter state `wasm.NAME`.
-pub(crate) fn set_property(name: &str, value: &[u8]) -> Result<(), Refused> {
-    // SAFETY: both slices are valid for their lengths.
-    done(unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
-}
-
-/// Closes the client's side of the connection.
-pub(crate) fn close_downstream() -> Result<(), Refused> {
-    // SAFETY: no pointers.
-    done(unsafe { proxy_close_stream(StreamType::Downstream as u32) })
-}
+/// A stat of the host: a metric with the values of its labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat(pub u32);
 
 /// A gRPC status code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum GrpcStatus {
+pub enum GrpcStatus {
+    /// The client specified an invalid argument.
     InvalidArgument = 3,
+    /// The caller may not do this.
     PermissionDenied = 7,
+    /// Something is broken.
     Internal = 13,
+    /// The service cannot answer now.
     Unavailable = 14,
 }
 
-/// Answers the request here. `details` becomes `%RESPONSE_CODE_DETAILS%`.
-///
-/// The host uses `grpc_status`, with the body as its message, where the request is gRPC, and
-/// `status` with the body elsewhere.
-pub(crate) fn local_reply(
-    status: u16,
-    grpc_status: GrpcStatus,
-    details: &str,
-    body: &str,
-) -> Result<(), Refused> {
-    // A header map of no entries.
-    let headers = 0u32.to_le_bytes();
-    // SAFETY: all slices are valid for their lengths.
-    done(unsafe {
-        proxy_send_local_response(
-            u32::from(status),
-            details.as_ptr(),
-            details.len(),
-            body.as_ptr(),
-            body.len(),
-            headers.as_ptr(),
-            headers.len(),
-            grpc_status as i32,
-        )
-    })
-}
+/// Envoy's attributes.
+pub trait Attributes: Copy {
+    /// An attribute by its path, the names joined by NUL; `None` where there is none, or no such
+    /// attribute.
+    fn property(self, path: &str) -> Option<Vec<u8>>;
 
-/// Calls one of Envoy's foreign functions that answers nothing.
-pub(crate) fn call_foreign_function(name: &str, arguments: &[u8]) -> Result<(), Refused> {
-    let mut data = std::ptr::null_mut();
-    let mut size = 0;
-    // SAFETY: all slices are valid for their lengths, the pointers for the call.
-    done(unsafe {
-        proxy_call_foreign_function(
-            name.as_ptr(),
-            name.len(),
-            arguments.as_ptr(),
-            arguments.len(),
-            &mut data,
-            &mut size,
-        )
-    })
-}
-
-/// A metric; a name that is already there gives the same stat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stat(u32);
-
-impl Stat {
-    /// Defines the metric. The host never frees it.
-    pub(crate) fn define(kind: MetricType, name: &str) -> Result<Self, Refused> {
-        let mut id = 0;
-        // SAFETY: the name is valid for its length, the id for the call.
-        done(unsafe { proxy_define_metric(kind as u32, name.as_ptr(), name.len(), &mut id) })?;
-        Ok(Self(id))
+    /// An attribute that is text and not empty.
+    fn text(self, path: &str) -> Option<String> {
+        String::from_utf8(self.property(path)?)
+            .ok()
+            .filter(|text| !text.is_empty())
     }
+
+    /// An attribute that is an integer; Envoy's durations are of nanoseconds.
+    fn number(self, path: &str) -> Option<i64> {
+        Some(i64::from_le_bytes(self.property(path)?.try_into().ok()?))
+    }
+
+    /// An attribute that is an address and its port; a Unix socket's path is none.
+    fn address(self, path: &str) -> Option<(IpAddr, u16)> {
+        let text = self.property(path)?;
+        if let Some(found) = ipv4(&text) {
+            return Some(found);
+        }
+        let text = std::str::from_utf8(&text).ok()?;
+        let (address, port) = text.rsplit_once(':')?;
+        let address = match address.strip_prefix('[') {
+            // A link-local address may have its interface behind it.
+            Some(address) => address.strip_suffix(']')?.split('%').next()?,
+            None => address,
+        };
+        Some((address.parse().ok()?, port.parse().ok()?))
+    }
+}
+
+/// The host while a plugin loads its policy.
+pub trait PluginHost: Attributes {
+    /// The plugin's configuration; empty when there is none.
+    fn configuration(self) -> Vec<u8>;
+
+    /// Defines a stat. One of the same name that is there already is that one; the host never frees
+    /// it.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn define(self, kind: Kind, name: &str) -> Result<Stat, Refused>;
+
+    /// Sets a gauge.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn set(self, gauge: Stat, value: u64) -> Result<(), Refused>;
+
+    /// Makes the filter state of this name a message of this protobuf type, which access logs can
+    /// look into; without this it would be bytes. That it is one already is no error.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn declare_filter_state(self, name: &str, type_url: &str) -> Result<(), Refused>;
+
+    /// The time, in seconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn unix_seconds(self) -> Result<u64, Refused>;
+
+    /// Asks to be called every so often, on each worker.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn tick_every(self, milliseconds: u32) -> Result<(), Refused>;
+
+    /// True if the host tells when a request has ended.
+    fn tells_ends(self) -> bool;
+}
+
+/// The host in a callback of one request or connection.
+pub trait StreamHost: Attributes {
+    /// The first value of a request header.
+    fn request_header(self, name: &str) -> Option<Vec<u8>>;
+
+    /// Makes `value` the only value of a request header.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn replace_request_header(self, name: &str, value: &str) -> Result<(), Refused>;
+
+    /// Removes every value of a request header, if there is one.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn remove_request_header(self, name: &str) -> Result<(), Refused>;
+
+    /// Removes every value of a request trailer, if there is one.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn remove_request_trailer(self, name: &str) -> Result<(), Refused>;
+
+    /// Sets filter state, which access logs can show.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn set_filter_state(self, name: &str, value: &[u8]) -> Result<(), Refused>;
+
+    /// Answers the request here. `details` becomes `%RESPONSE_CODE_DETAILS%`.
+    ///
+    /// The host uses `grpc_status`, with the body as its message, where the request is gRPC, and
+    /// `status` with the body elsewhere.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn local_reply(
+        self,
+        status: u16,
+        grpc_status: GrpcStatus,
+        details: &str,
+        body: &str,
+    ) -> Result<(), Refused>;
+
+    /// Closes the client's side of the connection.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn close_downstream(self) -> Result<(), Refused>;
 
     /// Adds one to a counter.
-    pub(crate) fn increment(self) -> Result<(), Refused> {
-        // SAFETY: no pointers.
-        done(unsafe { proxy_increment_metric(self.0, 1) })
-    }
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn increment(self, counter: Stat) -> Result<(), Refused>;
 
-    /// Sets a gauge, or adds an observation to a histogram.
-    pub(crate) fn record(self, value: u64) -> Result<(), Refused> {
-        // SAFETY: no pointers.
-        done(unsafe { proxy_record_metric(self.0, value) })
+    /// Adds an observation to a histogram.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn observe(self, histogram: Stat, value: u64) -> Result<(), Refused>;
+}
+
+/// `a.b.c.d:port`, as nearly every address is written, in one pass; `None` for whatever is not just
+/// so.
+fn ipv4(text: &[u8]) -> Option<(IpAddr, u16)> {
+    let (mut address, mut parts) = (0u32, 0);
+    let (mut number, mut digits) = (0u32, 0);
+    for byte in text {
+        match byte {
+            // No number has a leading zero, or five digits more than a port has.
+            b'0'..=b'9' if digits < 5 && (digits == 0 || number > 0) => {
+                number = number * 10 + u32::from(byte - b'0');
+                digits += 1;
+            }
+            b'.' | b':' if digits > 0 && number < 256 && (*byte == b':') == (parts == 3) => {
+                address = address << 8 | number;
+                parts += 1;
+                (number, digits) = (0, 0);
+            }
+            _ => return None,
+        }
+    }
+    let port = u16::try_from(number).ok()?;
+    (parts == 4 && digits > 0).then(|| (Ipv4Addr::from(address).into(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever it takes, the standard library takes for the same.
+    #[test]
+    fn ipv4_addresses_are_what_they_are_elsewhere() {
+        for text in [
+            "192.0.2.7:4711",
+            "0.0.0.0:0",
+            "255.255.255.255:65535",
+            "10.0.0.1:1",
+        ] {
+            let expected: std::net::SocketAddr = text.parse().unwrap();
+            let expected = (expected.ip(), expected.port());
+            assert_eq!(ipv4(text.as_bytes()), Some(expected), "{text}");
+        }
+        for text in [
+            "",
+            ":",
+            "1.2.3.4",
+            "1.2.3:4",
+            "1.2.3.4.5:6",
+            "1.2.3.4:",
+            "1.2.3.4:65536",
+            "256.2.3.4:5",
+            "01.2.3.4:5",
+            "1.2.3.4:05",
+            "1..3.4:5",
+            "1.2.3.4:5:6",
+            "1:2.3.4.5",
+            "[::1]:80",
+            "1.2.3.4:99999999999",
+            "4294967297.2.3.4:5",
+            " 1.2.3.4:5",
+            "1.2.3.4:5 ",
+            "a.2.3.4:5",
+            "\u{661}.2.3.4:5",
+        ] {
+            assert_eq!(ipv4(text.as_bytes()), None, "{text}");
+        }
     }
 }

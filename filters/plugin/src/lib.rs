@@ -1,7 +1,10 @@
-//! The policy on proxy-wasm: the only crate that touches the host.
+//! The filter over a [`host`], and its proxy-wasm host.
 //!
-//! A module is one line, [`module!`], that says which vantage points it serves. Everything that
-//! can be known before a request is done when the policy is loaded.
+//! [`Filters::load`] turns a policy into filters, with everything done that can be known before a
+//! request; [`Filter::on_stream`] decides on a request or connection and carries the decision out.
+//! Both know the proxy only by the traits of [`host`], with static dispatch: `abi` has them over the
+//! proxy-wasm ABI, and the tests over a fake. A module is one line, [`module!`], that says which
+//! vantage points it serves.
 
 #![cfg_attr(
     not(test),
@@ -13,32 +16,28 @@
     )
 )]
 
-#[cfg(target_arch = "wasm32")]
-mod allocator;
+// The proxy-wasm ABI exists in modules alone; what of it needs no host is tested natively.
+#[cfg(any(target_arch = "wasm32", test))]
+mod abi;
+mod answer;
 mod counters;
-mod dispatch;
-mod ends;
 mod evidence;
+#[cfg(test)]
+mod fake;
 mod filter;
 mod filter_state;
-mod host;
-mod root;
-mod streams;
+pub mod host;
+mod plugin;
+mod protobuf;
+mod response_metrics;
 
 pub use meridian_policy::Vantage;
 
-use root::Root;
-
-/// Starts a module that serves these vantage points. Called by [`module!`].
-pub fn start(vantages: &'static [Vantage]) {
-    // Also installs the hook without which a panic's message is lost.
-    proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);
-    proxy_wasm::set_root_context(match vantages {
-        [Vantage::Ingress] => |root| Box::new(Root::new(root, &[Vantage::Ingress])),
-        [Vantage::Egress] => |root| Box::new(Root::new(root, &[Vantage::Egress])),
-        _ => |root| Box::new(Root::new(root, &[Vantage::Inbound, Vantage::Outbound])),
-    });
-}
+#[cfg(target_arch = "wasm32")]
+pub use abi::start;
+pub use answer::{FilterStatus, close, no_policy};
+pub use filter::Filter;
+pub use plugin::{Clock, Filters};
 
 /// Makes the crate a module for the vantage points given: `[Ingress]`, `[Egress]` or
 /// `[Inbound, Outbound]`.
@@ -47,6 +46,7 @@ macro_rules! module {
     ($($vantage:ident),+) => {
         /// Called by the host once a VM, before anything else.
         // SAFETY: the name is the ABI's, and no other function of the module has it.
+        #[cfg(target_arch = "wasm32")]
         #[unsafe(no_mangle)]
         pub extern "C" fn _initialize() {
             $crate::start(&[$($crate::Vantage::$vantage),+]);

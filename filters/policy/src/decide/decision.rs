@@ -55,6 +55,7 @@ impl Policy {
         }
     }
 
+    #[inline(never)]
     fn caller<E: Evidence>(&self, facts: &mut Facts<'_, E>) -> Caller {
         let Some(peer) = facts.mesh_peer() else {
             return Caller::Unknown;
@@ -65,6 +66,7 @@ impl Policy {
         named.map_or(Caller::Other, Caller::Named)
     }
 
+    #[inline(never)]
     fn component<E: Evidence>(
         &self,
         target: Option<&Authority>,
@@ -142,16 +144,22 @@ impl Policy {
         authority: &Authority,
         facts: &mut Facts<'_, E>,
     ) -> SniMode {
-        let Sni {
-            mismatch, missing, ..
-        } = self.sni;
+        let sni = &self.sni;
         if facts.subject == Subject::Connection
             || facts.vantage != Vantage::Ingress
-            || (mismatch == SniMode::Ignore && missing == SniMode::Ignore)
+            || (sni.mismatch == SniMode::Ignore && sni.missing == SniMode::Ignore)
             || facts.has_mesh_peer()
         {
             return SniMode::Ignore;
         }
+        self.compare_sni(authority, facts)
+    }
+
+    #[inline(never)]
+    fn compare_sni<E: Evidence>(&self, authority: &Authority, facts: &mut Facts<'_, E>) -> SniMode {
+        let Sni {
+            mismatch, missing, ..
+        } = self.sni;
         match facts.sni() {
             Some(_) if mismatch == SniMode::Ignore => SniMode::Ignore,
             Some(sni) => match Authority::from_bytes(sni) {

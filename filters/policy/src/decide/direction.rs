@@ -46,6 +46,7 @@ fn by_peer<E: Evidence>(facts: &mut Facts<'_, E>) -> Conclusion {
     }
 }
 
+#[inline(never)]
 fn inbound<E: Evidence>(facts: &mut Facts<'_, E>) -> Conclusion {
     let Some(gateway) = facts.ingress_gateway() else {
         return by_peer(facts);
@@ -57,6 +58,7 @@ fn inbound<E: Evidence>(facts: &mut Facts<'_, E>) -> Conclusion {
     }
 }
 
+#[inline(never)]
 fn outbound<E: Evidence>(target: Option<&Authority>, facts: &mut Facts<'_, E>) -> Conclusion {
     let mesh = facts.mesh;
     match facts.route() {
@@ -78,6 +80,7 @@ fn outbound<E: Evidence>(target: Option<&Authority>, facts: &mut Facts<'_, E>) -
 }
 
 /// By the host that is asked for.
+#[inline(never)]
 fn by_target<E: Evidence>(target: Option<&Authority>, facts: &mut Facts<'_, E>) -> Conclusion {
     let Some(authority) = target else {
         return (Direction::Unknown, DirectionEvidence::InvalidHost);

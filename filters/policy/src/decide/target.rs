@@ -13,6 +13,12 @@ pub(crate) fn target<E: Evidence>(facts: &mut Facts<'_, E>) -> Result<Authority,
     if facts.subject == Subject::Request {
         return Authority::from_bytes(facts.evidence.authority());
     }
+    of_connection(facts)
+}
+
+// Apart, so that requests do not carry it.
+#[inline(never)]
+fn of_connection<E: Evidence>(facts: &mut Facts<'_, E>) -> Result<Authority, InvalidHost> {
     if let Some(sni) = facts.sni() {
         return server_name(&sni);
     }

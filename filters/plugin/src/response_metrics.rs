@@ -2,24 +2,27 @@
 
 use meridian_metrics::{DURATION, RESPONSE_CODE_CLASSES, RESPONSES};
 use meridian_policy::{Direction, Metrics, Vantage};
-use proxy_wasm::types::MetricType;
 
-use crate::host::{self, Refused, Stat};
+use crate::host::{PluginHost, Refused, Stat, StreamHost};
 
 const NANOSECONDS_PER_MILLISECOND: i64 = 1_000_000;
 
 /// The metrics of ended requests, as far as the policy asks for them.
-pub(crate) struct Ends {
+pub(crate) struct ResponseMetrics {
     /// By direction and class.
     responses: Vec<Stat>,
     /// By direction.
     durations: Vec<Stat>,
 }
 
-impl Ends {
+impl ResponseMetrics {
     /// Defines what the policy asks for.
-    pub(crate) fn define(metrics: Metrics, vantage: Vantage) -> Result<Self, Refused> {
-        let mut ends = Self {
+    pub(crate) fn define<H: PluginHost>(
+        host: H,
+        metrics: Metrics,
+        vantage: Vantage,
+    ) -> Result<Self, Refused> {
+        let mut defined = Self {
             responses: Vec::new(),
             durations: Vec::new(),
         };
@@ -28,36 +31,38 @@ impl Ends {
             if metrics.responses {
                 for class in RESPONSE_CODE_CLASSES {
                     let name = RESPONSES.stat_name(&[vantage, direction, class]);
-                    ends.responses
-                        .push(Stat::define(MetricType::Counter, &name)?);
+                    defined.responses.push(host.define(RESPONSES.kind, &name)?);
                 }
             }
             if metrics.durations {
                 let name = DURATION.stat_name(&[vantage, direction]);
-                ends.durations
-                    .push(Stat::define(MetricType::Histogram, &name)?);
+                defined.durations.push(host.define(DURATION.kind, &name)?);
             }
         }
-        Ok(ends)
+        Ok(defined)
     }
 
-    /// Measures the request of the current callback, which has ended.
-    pub(crate) fn observe(&self, direction: Direction) -> Result<(), Refused> {
+    /// Measures a request that has ended.
+    pub(crate) fn observe<H: StreamHost>(
+        &self,
+        host: H,
+        direction: Direction,
+    ) -> Result<(), Refused> {
         let direction = direction.index();
         if !self.responses.is_empty() {
-            let code = host::number("response\0code").unwrap_or_default();
+            let code = host.number("response\0code").unwrap_or_default();
             // Of a request that got no response Envoy tells the code 0.
             let class = usize::try_from(code / 100).unwrap_or_default();
             let classes = RESPONSE_CODE_CLASSES.len();
             let class = if class < classes { class } else { 0 };
             if let Some(counter) = self.responses.get(direction * classes + class) {
-                counter.increment()?;
+                host.increment(*counter)?;
             }
         }
         if let Some(histogram) = self.durations.get(direction) {
-            let duration = host::number("request\0duration").unwrap_or_default();
+            let duration = host.number("request\0duration").unwrap_or_default();
             let milliseconds = duration / NANOSECONDS_PER_MILLISECOND;
-            histogram.record(milliseconds.try_into().unwrap_or_default())?;
+            host.observe(*histogram, milliseconds.try_into().unwrap_or_default())?;
         }
         Ok(())
     }

@@ -9,12 +9,13 @@ use std::rc::Rc;
 
 use meridian_policy::{Direction, Subject};
 
-#[cfg(target_arch = "wasm32")]
-use crate::allocator::in_request;
-use crate::filter::{Filter, FilterStatus, close, reply};
-use crate::host::GrpcStatus;
-use crate::root::{Filters, Plugin};
-use crate::streams::Streams;
+use super::allocator::in_request;
+use super::calls::ProxyWasm;
+use super::plugins;
+use super::streams::Streams;
+use crate::answer::{FilterStatus, close, no_policy};
+use crate::filter::Filter;
+use crate::plugin::Filters;
 
 /// What the ABI calls `Action`.
 const CONTINUE: u32 = 0;
@@ -38,27 +39,16 @@ struct Stream {
 }
 
 thread_local! {
-    /// The plugins of this VM by their root contexts: one, or for a while two when a policy was
-    /// exchanged.
-    static PLUGINS: RefCell<Vec<(u32, Rc<Plugin>)>> = const { RefCell::new(Vec::new()) };
     static STREAMS: RefCell<Streams<Stream>> = const { RefCell::new(Streams::new()) };
-}
-
-/// Makes a plugin known by its root context.
-pub(crate) fn register(root: u32, plugin: Rc<Plugin>) {
-    PLUGINS.with_borrow_mut(|plugins| plugins.push((root, plugin)));
 }
 
 /// A plugin, request or connection begins; `root` is 0 for a plugin.
 // SAFETY: no other function has the name.
 #[unsafe(no_mangle)]
 pub extern "C" fn meridian_proxy_on_context_create(context: u32, root: u32) {
-    let stream = PLUGINS.with_borrow(|plugins| {
-        let (_, plugin) = plugins.iter().find(|(known, _)| *known == root)?;
-        Some(Stream {
-            filters: plugin.filters.borrow().clone(),
-            direction: None,
-        })
+    let stream = plugins::with_plugin(root, |plugin| Stream {
+        filters: plugin.filters.borrow().clone(),
+        direction: None,
     });
     match stream {
         Some(stream) => STREAMS.with_borrow_mut(|streams| streams.insert(context, stream)),
@@ -75,8 +65,8 @@ fn filters(context: u32) -> Option<Rc<Filters>> {
 /// that is neither inbound nor outbound, and where an HTTP filter has the root id of a network filter,
 /// or the other way round.
 fn current(filters: &Option<Rc<Filters>>, subject: Subject) -> Option<&Filter> {
-    let filter = filters.as_ref()?.current()?;
-    (filter.subject == subject).then_some(filter)
+    let filter = filters.as_ref()?.current(ProxyWasm)?;
+    (filter.subject() == subject).then_some(filter)
 }
 
 /// The request's headers have arrived.
@@ -87,18 +77,13 @@ pub extern "C" fn meridian_proxy_on_request_headers(context: u32, _: u32, _: u32
         let filters = filters(context);
         let status = match current(&filters, Subject::Request) {
             Some(filter) => {
-                let (status, direction) = filter.on_request();
-                if filter.policy.metrics.any() {
+                let (status, direction) = filter.on_stream(ProxyWasm);
+                if filter.measures_ends() {
                     remember(context, direction);
                 }
                 status
             }
-            None => reply(
-                503,
-                GrpcStatus::Unavailable,
-                "meridian_no_policy",
-                "no policy\n",
-            ),
+            None => no_policy(ProxyWasm),
         };
         action(status)
     })
@@ -121,7 +106,10 @@ pub extern "C" fn meridian_proxy_on_request_trailers(context: u32, _: u32) -> u3
     in_request(|| {
         let filters = filters(context);
         let filter = current(&filters, Subject::Request);
-        action(filter.map_or(FilterStatus::StopIteration, Filter::on_trailers))
+        action(match filter {
+            Some(filter) => filter.on_trailers(ProxyWasm),
+            None => FilterStatus::StopIteration,
+        })
     })
 }
 
@@ -132,7 +120,10 @@ pub extern "C" fn meridian_proxy_on_new_connection(context: u32) -> u32 {
     in_request(|| {
         let filters = filters(context);
         let filter = current(&filters, Subject::Connection);
-        action(filter.map_or_else(close, Filter::on_connection))
+        action(match filter {
+            Some(filter) => filter.on_stream(ProxyWasm).0,
+            None => close(ProxyWasm),
+        })
     })
 }
 
@@ -152,8 +143,8 @@ pub extern "C" fn meridian_proxy_on_log(context: u32) {
         && filters.measure_ends()
     {
         in_request(|| {
-            if let Some(filter) = filters.current() {
-                filter.on_end(direction);
+            if let Some(filter) = filters.current(ProxyWasm) {
+                filter.on_end(ProxyWasm, direction);
             }
         });
     }
@@ -164,7 +155,7 @@ pub extern "C" fn meridian_proxy_on_log(context: u32) {
 #[unsafe(no_mangle)]
 pub extern "C" fn meridian_proxy_on_delete(context: u32) {
     if STREAMS.with_borrow_mut(|streams| streams.remove(context).is_none()) {
-        PLUGINS.with_borrow_mut(|plugins| plugins.retain(|(root, _)| *root != context));
+        plugins::forget(context);
         sdk::proxy_on_delete(context);
     }
 }
@@ -174,10 +165,4 @@ fn action(status: FilterStatus) -> u32 {
         FilterStatus::Continue => CONTINUE,
         FilterStatus::StopIteration => PAUSE,
     }
-}
-
-/// Natively nothing is pooled.
-#[cfg(not(target_arch = "wasm32"))]
-fn in_request<T>(callback: impl FnOnce() -> T) -> T {
-    callback()
 }

@@ -1,0 +1,268 @@
+//! Loading a policy, or refusing it with every error's place.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use meridian_policy::{Date, Policy, Subject, Vantage};
+
+use crate::filter::Filter;
+use crate::filter_state;
+use crate::host::{PluginHost, Refused, StreamHost};
+
+/// How often the day is read: a rule ends at most so long after its last day. A tick costs a host call
+/// a worker, and a clock that is set (by NTP, or by hand) is noticed, which no timer to midnight would do.
+const TICK_MILLISECONDS: u32 = 60_000;
+
+/// The filters of a plugin, one for each vantage point that it serves.
+pub struct Filters(Vec<Filter>);
+
+/// The day, for rules that expire; read on a tick, never in a request.
+#[derive(Clone, Default)]
+pub struct Clock(Rc<Cell<Option<Date>>>);
+
+impl Clock {
+    /// Reads the host's clock. Without it a rule that expires neither allows nor stops denying.
+    pub fn read<H: PluginHost>(&self, host: H) {
+        let now = host.unix_seconds();
+        if let Err(Refused(status)) = now {
+            log::error!("the time is not known: the host answered {status}");
+        }
+        self.0.set(now.ok().map(Date::from_unix_seconds));
+    }
+}
+
+impl Filters {
+    /// Loads the policy that the host has for this plugin, at the vantage points of its module. The
+    /// plugin's root id can name one of them, `ingress.tcp` and `egress.tcp` for connections.
+    ///
+    /// # Errors
+    /// Every error of the policy with its place, or what the host refused; nothing is in force then.
+    pub fn load<H: PluginHost>(
+        host: H,
+        vantages: &[Vantage],
+        clock: &Clock,
+    ) -> Result<Self, Vec<String>> {
+        let configuration = host.configuration();
+        let revision = meridian_policy::revision(&configuration);
+        let policy = Policy::from_json(configuration)
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let policy = Rc::new(policy);
+        if policy.has_expiring_rules() {
+            clock.read(host);
+            let ticking = host.tick_every(TICK_MILLISECONDS);
+            refused(ticking, "the clock does not tick")?;
+        }
+        let namespace = host.text("xds\0node\0metadata\0NAMESPACE");
+        // A root id that names a vantage point spares a sidecar the question at every request.
+        let root_id = host.text("plugin_root_id").unwrap_or_default();
+        let mut subject = Subject::Request;
+        let root_id = match root_id.strip_suffix(".tcp") {
+            Some(vantage) => {
+                subject = Subject::Connection;
+                vantage
+            }
+            None => &root_id,
+        };
+        let named = vantages.iter().find(|vantage| vantage.as_str() == root_id);
+        let is_gateway = named.is_some() && vantages.len() == 1;
+        if subject == Subject::Connection && !is_gateway {
+            return Err(vec![
+                "the plugin's root id asks for a network filter that this module is not; write \
+                 `ingress.tcp` or `egress.tcp` with the gateway's module"
+                    .to_owned(),
+            ]);
+        }
+        let vantages = named.map_or(vantages, std::slice::from_ref);
+        if policy.metrics.any() && subject == Subject::Request && !host.tells_ends() {
+            return Err(vec![
+                "metrics: a lean module measures nothing; take the one without `_lean`".to_owned(),
+            ]);
+        }
+        if policy.tags.filter_state {
+            let declared = host.declare_filter_state(filter_state::NAME, filter_state::TYPE_URL);
+            refused(declared, "the filter state was not declared")?;
+        }
+        let mut filters = Vec::new();
+        for vantage in vantages {
+            let filter = Filter::new(
+                host,
+                policy.clone(),
+                *vantage,
+                subject,
+                namespace.clone(),
+                clock.0.clone(),
+            );
+            filters.push(refused(filter, "a metric was not defined")?);
+        }
+        // Last: a policy that is refused is not in force.
+        for filter in &filters {
+            refused(filter.tell_policy(host, revision), "a metric was not set")?;
+        }
+        Ok(Self(filters))
+    }
+
+    /// True if anything is measured when a request has ended.
+    pub fn measure_ends(&self) -> bool {
+        // They share the policy.
+        self.0.first().is_some_and(Filter::measures_ends)
+    }
+
+    /// The filter for the request or connection of this host; `None` at a sidecar's listener that is
+    /// neither inbound nor outbound.
+    pub fn current<H: StreamHost>(&self, host: H) -> Option<&Filter> {
+        if let [filter] = self.0.as_slice() {
+            return Some(filter);
+        }
+        let vantage = listener_vantage(host)?;
+        self.0.iter().find(|filter| filter.vantage() == vantage)
+    }
+}
+
+/// The vantage point of a sidecar's listener, from envoy.config.core.v3.TrafficDirection.
+fn listener_vantage<H: StreamHost>(host: H) -> Option<Vantage> {
+    match host.number("xds\0listener_direction")? {
+        1 => Some(Vantage::Inbound),
+        2 => Some(Vantage::Outbound),
+        _ => None,
+    }
+}
+
+/// The error of a policy that was refused because the host did not do its part.
+fn refused<T>(answer: Result<T, Refused>, what: &str) -> Result<T, Vec<String>> {
+    answer.map_err(|Refused(status)| vec![format!("{what}: the host answered {status}")])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Fake, World};
+    use std::cell::RefCell;
+
+    const SIDECAR: [Vantage; 2] = [Vantage::Inbound, Vantage::Outbound];
+
+    fn load(world: World, root_id: &str, vantages: &[Vantage]) -> (Result<Filters, String>, World) {
+        let world = RefCell::new(world);
+        world.borrow_mut().text("plugin_root_id", root_id);
+        let loaded = Filters::load(Fake(&world), vantages, &Clock::default());
+        let loaded = loaded.map_err(|errors| errors.join("\n"));
+        (loaded, world.into_inner())
+    }
+
+    #[test]
+    fn a_policy_with_errors_is_refused_with_every_place() {
+        let policy = r#"{"hosts": {"ingress": {"default": "maybe", "rules": [{"name": "a"}]}}}"#;
+        let (loaded, world) = load(World::request(policy, ""), "ingress", &[Vantage::Ingress]);
+        let errors = loaded.err().unwrap();
+        for place in ["hosts.ingress.default", "hosts.ingress.rules[0]"] {
+            assert!(errors.contains(place), "{errors}");
+        }
+        assert!(world.stats.is_empty());
+    }
+
+    #[test]
+    fn a_root_id_names_a_vantage_point_and_what_is_decided_on() {
+        let (ingress, egress) = ([Vantage::Ingress], [Vantage::Egress]);
+        for (vantages, root_id, expected) in [
+            (&ingress[..], "ingress", Some((1, Subject::Request))),
+            (&ingress, "", Some((1, Subject::Request))),
+            (&ingress, "ingress.tcp", Some((1, Subject::Connection))),
+            (&egress, "egress.tcp", Some((1, Subject::Connection))),
+            (&SIDECAR, "", Some((2, Subject::Request))),
+            (&SIDECAR, "inbound", Some((1, Subject::Request))),
+            (&SIDECAR, "outbound.tcp", None),
+            (&SIDECAR, ".tcp", None),
+            (&ingress, "egress.tcp", None),
+        ] {
+            let (loaded, _) = load(World::request("{}", ""), root_id, vantages);
+            let got = loaded.as_ref().ok().map(|filters| {
+                let filter = filters.0.first().unwrap();
+                (filters.0.len(), filter.subject())
+            });
+            assert_eq!(got, expected, "{root_id:?} of {vantages:?}");
+        }
+    }
+
+    #[test]
+    fn a_sidecar_s_listener_says_where_it_stands() {
+        for (direction, expected) in [
+            (Some(1), Some(Vantage::Inbound)),
+            (Some(2), Some(Vantage::Outbound)),
+            (Some(0), None),
+            (None, None),
+        ] {
+            let world = RefCell::new(World::request("{}", "shop"));
+            if let Some(direction) = direction {
+                let mut world = world.borrow_mut();
+                world.number("xds\0listener_direction", direction);
+            }
+            let filters = Filters::load(Fake(&world), &SIDECAR, &Clock::default()).unwrap();
+            let current = filters.current(Fake(&world)).map(Filter::vantage);
+            assert_eq!(current, expected, "{direction:?}");
+        }
+    }
+
+    #[test]
+    fn a_lean_module_refuses_a_policy_that_measures() {
+        for (is_lean, root_id, is_loaded) in [
+            (true, "ingress", false),
+            (false, "ingress", true),
+            // Nothing is measured of a connection's end.
+            (true, "ingress.tcp", true),
+        ] {
+            let mut world = World::request(r#"{"metrics": {"responses": true}}"#, "");
+            world.is_lean = is_lean;
+            let (loaded, _) = load(world, root_id, &[Vantage::Ingress]);
+            assert_eq!(loaded.is_ok(), is_loaded, "{is_lean}, {root_id}");
+        }
+    }
+
+    #[test]
+    fn the_clock_ticks_only_for_rules_that_expire() {
+        let rule = r#"{"name": "a", "hosts": ["a.b"], "action": "allow", "expires": "2027-03-31"}"#;
+        let expiring = format!(r#"{{"hosts": {{"ingress": {{"rules": [{rule}]}}}}}}"#);
+        for (policy, ticks) in [("{}", None), (&expiring, Some(60_000))] {
+            let (loaded, world) = load(World::request(policy, ""), "ingress", &[Vantage::Ingress]);
+            assert!(loaded.is_ok());
+            assert_eq!(world.ticks, ticks, "{policy}");
+        }
+    }
+
+    #[test]
+    fn a_policy_is_not_in_force_when_the_host_refuses() {
+        let policy = r#"{"tags": {"filterState": true}, "hosts": {"ingress": {"rules": [
+            {"name": "a", "hosts": ["a.b"], "action": "allow", "expires": "2027-03-31"}]}}}"#;
+        for (refused, what) in [
+            ("define", "a metric was not defined"),
+            ("set", "a metric was not set"),
+            ("declare_filter_state", "the filter state was not declared"),
+            ("tick_every", "the clock does not tick"),
+        ] {
+            let mut world = World::request(policy, "");
+            world.refused = Some(refused);
+            let (loaded, _) = load(world, "ingress", &[Vantage::Ingress]);
+            let expected = format!("{what}: the host answered {}", crate::fake::STATUS);
+            assert_eq!(loaded.err(), Some(expected));
+        }
+        // Without a clock a rule that expires does not allow, and the policy is in force.
+        let mut world = World::request(policy, "");
+        world.refused = Some("unix_seconds");
+        assert!(load(world, "ingress", &[Vantage::Ingress]).0.is_ok());
+    }
+
+    #[test]
+    fn the_policy_in_force_is_told_by_gauges() {
+        let policy = r#"{"hosts": {"ingress": {"rules": [
+            {"name": "a", "hosts": ["a.b"], "action": "allow"}]}}}"#;
+        let (_, world) = load(World::request(policy, ""), "ingress", &[Vantage::Ingress]);
+        let reporter = "reporter=.=ingress;.;".to_owned();
+        let revision = meridian_policy::revision(policy.as_bytes());
+        assert_eq!(
+            world.counted("meridian_policy_rules"),
+            [(reporter.clone(), 1)]
+        );
+        assert_eq!(
+            world.counted("meridian_policy_revision"),
+            [(reporter, revision)]
+        );
+    }
+}
