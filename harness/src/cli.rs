@@ -1,17 +1,24 @@
-//! The command line as it is typed. One file a verb holds what each does.
+//! The command line: the list of verbs, their dispatch and the exit codes. The options of a verb are
+//! declared beside what it does, in [`crate::verbs`].
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
-use crate::lab::{envoy, modules, paths};
 use crate::output;
-use crate::policy::{PolicyErrors, PolicyFile};
-use crate::verbs::{
-    bench, build, check, demo, explain, learn, render, report, schema, test, top, up,
-};
+use crate::policy::PolicyErrors;
+use crate::verbs::bench::{self, BenchArgs};
+use crate::verbs::build::{self, BuildArgs};
+use crate::verbs::check::{self, CheckArgs};
+use crate::verbs::demo::{self, DemoArgs};
+use crate::verbs::explain::{self, ExplainArgs};
+use crate::verbs::learn::{self, LearnArgs};
+use crate::verbs::render::{self, RenderTarget};
+use crate::verbs::report::{self, ReportArgs};
+use crate::verbs::schema::{self, SchemaArgs};
+use crate::verbs::test::{self, TestArgs};
+use crate::verbs::top::{self, TopArgs};
+use crate::verbs::up::{self, UpArgs};
 
 /// WebAssembly policy filters for Envoy: tag requests north-south or east-west, enforce which
 /// hosts may be reached, count.
@@ -35,60 +42,24 @@ enum Verb {
     /// Build the three modules
     Build(BuildArgs),
     /// Check a policy: every error and every warning, each with its place
-    Check(check::Options),
+    Check(CheckArgs),
     /// Explain one request against a policy
-    Explain(explain::Options),
+    Explain(ExplainArgs),
     /// Propose rules for what was refused, from access logs
-    Learn(learn::Options),
+    Learn(LearnArgs),
     /// Test a policy by files of expectations
-    Test(test::Options),
+    Test(TestArgs),
     /// Print the JSON Schema of the policy, for editors
-    Schema(schema::Options),
+    Schema(SchemaArgs),
     /// Show what proxies count, live
-    Top(top::Options),
+    Top(TopArgs),
     /// Draw the traffic map and charts of access logs, as one HTML page
-    Report(report::Options),
+    Report(ReportArgs),
     /// Write files to attach the filters with
     #[command(subcommand)]
-    Render(render::Verb),
+    Render(RenderTarget),
     /// Measure what the filters cost beside Envoy alone, Lua and RBAC, and say which goals are met
-    Bench(bench::Options),
-}
-
-/// What the verbs that run the topology share.
-#[derive(Debug, Default, Args)]
-struct TopologyArgs {
-    /// The policy, in YAML or JSON; without it the sample policy
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
-    /// The Envoy binary; without it $MERIDIAN_ENVOY, the PATH, or Envoy by itself
-    #[arg(long, value_name = "FILE")]
-    envoy: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Default, Args)]
-struct DemoArgs {
-    #[command(flatten)]
-    topology: TopologyArgs,
-}
-
-#[derive(Debug, Args)]
-struct UpArgs {
-    #[command(flatten)]
-    topology: TopologyArgs,
-    /// Leave the filters out: the same topology, to compare with
-    #[arg(long)]
-    no_filters: bool,
-}
-
-#[derive(Debug, Args)]
-struct BuildArgs {
-    /// Print one JSON array
-    #[arg(long)]
-    json: bool,
+    Bench(BenchArgs),
 }
 
 /// Runs the command line of this process.
@@ -118,39 +89,18 @@ impl Cli {
             output::end_with_the_reader();
         }
         match verb {
-            Verb::Build(args) => build::run(args.json).map(|()| ExitCode::SUCCESS),
-            Verb::Check(options) => check::run(&options),
-            Verb::Explain(options) => explain::run(&options),
-            Verb::Learn(options) => learn::run(&options),
-            Verb::Test(options) => test::run(&options),
-            Verb::Schema(options) => schema::run(&options),
-            Verb::Top(options) => block_on(top::run(options)),
-            Verb::Report(options) => report::run(&options),
-            Verb::Render(verb) => render::run(&verb),
-            Verb::Bench(options) => bench::run(&options),
-            Verb::Demo(args) => {
-                let setup = Setup::of(&args.topology, true)?;
-                block_on(demo::run(demo::Options {
-                    policy: setup.policy,
-                    envoy: setup.envoy,
-                    modules: paths::modules_dir()?,
-                    json: args.topology.json,
-                }))
-            }
-            Verb::Up(args) => {
-                let setup = Setup::of(&args.topology, !args.no_filters)?;
-                let modules = if args.no_filters {
-                    None
-                } else {
-                    Some(paths::modules_dir()?)
-                };
-                block_on(up::run(up::Options {
-                    policy: setup.policy.json,
-                    envoy: setup.envoy,
-                    modules,
-                    json: args.topology.json,
-                }))
-            }
+            Verb::Demo(args) => demo::run(&args),
+            Verb::Up(args) => up::run(&args),
+            Verb::Build(args) => build::run(&args),
+            Verb::Check(args) => check::run(&args),
+            Verb::Explain(args) => explain::run(&args),
+            Verb::Learn(args) => learn::run(&args),
+            Verb::Test(args) => test::run(&args),
+            Verb::Schema(args) => schema::run(&args),
+            Verb::Top(args) => top::run(&args),
+            Verb::Report(args) => report::run(&args),
+            Verb::Render(target) => render::run(&target),
+            Verb::Bench(args) => bench::run(&args),
         }
     }
 }
@@ -169,28 +119,4 @@ impl Verb {
             | Self::Render(_) => false,
         }
     }
-}
-
-/// What has to be there before a topology starts. The policy comes first: its errors should not
-/// wait for a download.
-struct Setup {
-    policy: PolicyFile,
-    envoy: PathBuf,
-}
-
-impl Setup {
-    fn of(args: &TopologyArgs, with_modules: bool) -> anyhow::Result<Self> {
-        let policy = PolicyFile::load(args.policy.as_deref())?;
-        let envoy = envoy::obtain(args.envoy.as_deref())?;
-        if with_modules {
-            modules::build()?;
-        }
-        Ok(Self { policy, envoy })
-    }
-}
-
-fn block_on(run: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
-    tokio::runtime::Runtime::new()
-        .context("cannot start the async runtime")?
-        .block_on(run)
 }

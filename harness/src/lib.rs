@@ -9,5 +9,7 @@ pub mod cli;
 pub mod lab;
 mod output;
 pub mod policy;
+mod runtime;
 pub mod text;
+pub mod topology_args;
 pub mod verbs;

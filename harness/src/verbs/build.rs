@@ -1,21 +1,32 @@
 //! `meridian build`: the modules, with their sizes.
 
+use std::process::ExitCode;
+
+use clap::Args;
 use serde_json::{Value, json};
 
 use crate::lab::modules::{self, Module, Modules};
+
+/// What the verb is run with.
+#[derive(Debug, Clone, Args)]
+pub struct BuildArgs {
+    /// Print one JSON array
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Builds the modules and prints one line for each on stdout, or with `json` one array.
 ///
 /// # Errors
 /// As [`modules::build`].
-pub fn run(json: bool) -> anyhow::Result<()> {
+pub fn run(args: &BuildArgs) -> anyhow::Result<ExitCode> {
     let modules = modules::build()?;
-    if json {
+    if args.json {
         println!("{}", as_json(&modules));
     } else {
         print!("{}", as_text(&modules));
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn as_text(modules: &Modules) -> String {

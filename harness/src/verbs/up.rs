@@ -1,44 +1,45 @@
 //! `meridian up`: the local topology, until it is told to end.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use serde_json::Value;
+use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::lab::topology::{Options as TopologyOptions, Topology};
-use crate::output;
+use crate::topology_args::TopologyArgs;
+use crate::{output, runtime};
 
 /// What the verb is run with.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The policy document.
-    pub policy: Value,
-    /// The Envoy binary.
-    pub envoy: PathBuf,
-    /// The folder of the modules, or `None` for Envoy without filters.
-    pub modules: Option<PathBuf>,
-    /// Print the addresses as one JSON object instead of a line for people.
-    pub json: bool,
+#[derive(Debug, Clone, Args)]
+pub struct UpArgs {
+    /// What every topology is started with.
+    #[command(flatten)]
+    pub topology: TopologyArgs,
+    /// Leave the filters out: the same topology, to compare with
+    #[arg(long)]
+    pub no_filters: bool,
 }
 
-/// Starts the topology, prints one line on stdout when all of it is ready, and ends it at SIGINT
-/// or SIGTERM, which count before it is ready too.
+/// Prepares the topology and serves it until SIGINT or SIGTERM.
+///
+/// # Errors
+/// As [`TopologyArgs::prepare`] and [`serve`].
+pub fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
+    let prepared = args.topology.prepare("up", !args.no_filters)?;
+    runtime::block_on(serve(&prepared.topology, args.topology.json))
+}
+
+/// Starts the topology, prints one line on stdout when all of it is ready, or with `json` one
+/// object, and ends it at SIGINT or SIGTERM, which count before it is ready too.
 ///
 /// # Errors
 /// If a part does not start; if an Envoy had ended by itself.
-pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
+pub async fn serve(options: &TopologyOptions, json: bool) -> anyhow::Result<ExitCode> {
     let mut end = Signals::new()?;
-    let topology_options = TopologyOptions {
-        run: "up".to_owned(),
-        policy: options.policy,
-        envoy: options.envoy,
-        modules: options.modules,
-    };
     eprintln!("starting the topology");
     let topology = tokio::select! {
-        topology = Topology::start(&topology_options) => topology?,
+        topology = Topology::start(options) => topology?,
         // The unfinished start is dropped, and with it what it has started so far.
         signal = end.next() => {
             eprintln!("{signal}: stopped before the topology was ready");
@@ -46,7 +47,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
     };
     let description = topology.describe();
-    if options.json {
+    if json {
         output::print(&format!("{}\n", serde_json::to_string(&description)?))?;
     } else {
         output::print(&format!("{description}\n"))?;

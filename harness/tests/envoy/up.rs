@@ -17,14 +17,16 @@ fn up_to_be_signalled() {
     if std::env::var_os(MARK).is_none() {
         return;
     }
-    let options = meridian::verbs::up::Options {
+    let options = meridian::lab::topology::Options {
+        run: "up".to_owned(),
         policy: serde_json::json!({}),
         envoy: meridian::lab::envoy::obtain(None).unwrap(),
         modules: None,
-        json: true,
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(meridian::verbs::up::run(options)).unwrap();
+    runtime
+        .block_on(meridian::verbs::up::serve(&options, true))
+        .unwrap();
 }
 
 /// A child that is killed if the test fails.

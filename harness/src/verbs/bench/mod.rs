@@ -43,9 +43,9 @@ use upstream::Upstream;
 /// minutes at most, and a run has ten.
 const LIMIT: Duration = Duration::from_secs(6 * 60);
 
-/// What can be typed after `meridian bench`.
+/// What the verb is run with.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct BenchArgs {
     /// The Envoy binary; without it $MERIDIAN_ENVOY, the PATH, or Envoy by itself
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
@@ -83,13 +83,13 @@ struct Surroundings<'s> {
 ///
 /// # Errors
 /// If something is missing on this machine, or a filter does not do what it is measured for.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    if cfg!(debug_assertions) && !options.quick {
+pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    if cfg!(debug_assertions) && !args.quick {
         eprintln!(
             "Bench: this is a debug build, whose load generator is slow; `cargo run --release -- bench`"
         );
     }
-    let binary = envoy::obtain(options.envoy.as_deref())?;
+    let binary = envoy::obtain(args.envoy.as_deref())?;
     let built = modules::build()?;
     let yardstick = modules::build_yardstick()?;
     let begin = Instant::now();
@@ -99,14 +99,14 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     cpu::pin(std::process::id(), cpus.load)?;
     let run = RunFolder::create("bench")?;
     let modules_dir = paths::modules_dir()?;
-    let (rounds, requests) = if options.quick { (3, 100) } else { (50, 1000) };
+    let (rounds, requests) = if args.quick { (3, 100) } else { (50, 1000) };
     let plan = Plan {
-        rounds: options.rounds.map_or(rounds, usize::from),
-        requests: options.requests.map_or(requests, |count| count as usize),
-        seed: options.seed,
+        rounds: args.rounds.map_or(rounds, usize::from),
+        requests: args.requests.map_or(requests, |count| count as usize),
+        seed: args.seed,
         limit: LIMIT,
     };
-    let cells = cells::cells(options.quick);
+    let cells = cells::cells(args.quick);
     // One thread for load and upstream: a second would only compete with it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -131,7 +131,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         })?;
         let (stolen, all) = cpu::stolen(cpus.envoy)?;
         let stolen = (stolen - stolen_before) as f64 / (all - all_before).max(1) as f64;
-        let footprints = footprint::measure(&surroundings, options.quick).await?;
+        let footprints = footprint::measure(&surroundings, args.quick).await?;
         anyhow::Ok((series, stolen, footprints))
     })?;
     let measured = Measured(series);
@@ -140,7 +140,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let report = Report {
         machine,
         plan,
-        quick: options.quick,
+        quick: args.quick,
         measured,
         noise,
         stolen,
@@ -149,11 +149,11 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         goals,
         took: begin.elapsed(),
     };
-    if let Some(path) = &options.chart {
+    if let Some(path) = &args.chart {
         paths::write_atomically(path, chart::svg(&report).as_bytes())?;
         eprintln!("Bench: the chart is {}", path.display());
     }
-    if options.json {
+    if args.json {
         output::print(&format!("{:#}\n", report.to_json()))?;
     } else {
         output::print(&report.to_markdown())?;

@@ -14,7 +14,7 @@ pub mod warnings;
 
 /// What the verb is run with.
 #[derive(Debug, Clone, Args)]
-pub struct Options {
+pub struct CheckArgs {
     /// The policy, in YAML or JSON
     #[arg(long, value_name = "FILE")]
     pub policy: PathBuf,
@@ -31,12 +31,12 @@ pub struct Options {
 ///
 /// # Errors
 /// If the file cannot be read.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let (errors, warnings, facts) = match PolicyFile::load(Some(&options.policy)) {
+pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let (errors, warnings, facts) = match PolicyFile::load(Some(&args.policy)) {
         Ok(file) => (Vec::new(), warnings::of(&file), Some(Facts::of(&file))),
         Err(error) => (error.downcast::<PolicyErrors>()?.0, Vec::new(), None),
     };
-    if options.json {
+    if args.json {
         let list = |errors: &[ConfigError]| -> Value { errors.iter().map(error_json).collect() };
         println!(
             "{}",
@@ -54,7 +54,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         for warning in &warnings {
             println!("warning: {warning}");
         }
-        let name = options.policy.display();
+        let name = args.policy.display();
         let errors = counted(errors.len(), "error");
         match warnings.len() {
             0 => eprintln!("{name}: {errors}"),
@@ -64,7 +64,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             eprintln!("{}", facts.to_text());
         }
     }
-    let is_fine = errors.is_empty() && (warnings.is_empty() || !options.strict);
+    let is_fine = errors.is_empty() && (warnings.is_empty() || !args.strict);
     Ok(if is_fine {
         ExitCode::SUCCESS
     } else {

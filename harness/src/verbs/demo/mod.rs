@@ -8,31 +8,26 @@ mod scenarios;
 mod show;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::Args;
 use meridian_policy::{Action, ComponentType, Policy, Request, TagWrite, Vantage, Verdict};
 use serde_json::json;
 
 use crate::lab::prometheus::Samples;
-use crate::lab::topology::{Arrival, Options as TopologyOptions, Reply, Topology};
-use crate::output;
-use crate::policy::PolicyFile;
+use crate::lab::topology::{Arrival, Reply, Topology};
+use crate::topology_args::{Prepared, TopologyArgs};
 use crate::verbs::report;
+use crate::{output, runtime};
 use scenarios::{Hop, Scenario};
 
 /// What the verb is run with.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The policy.
-    pub policy: PolicyFile,
-    /// The Envoy binary.
-    pub envoy: PathBuf,
-    /// The folder of the modules.
-    pub modules: PathBuf,
-    /// Print one JSON object instead of text.
-    pub json: bool,
+#[derive(Debug, Clone, Default, Args)]
+pub struct DemoArgs {
+    /// What every topology is started with.
+    #[command(flatten)]
+    pub topology: TopologyArgs,
 }
 
 /// What a filter counted for one request, or what it should have.
@@ -62,16 +57,15 @@ struct Observed<'s> {
 ///
 /// # Errors
 /// If the topology does not start, or a part of it does not answer.
-pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
+pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    let prepared = args.topology.prepare("demo", true)?;
+    runtime::block_on(play(&prepared, args.topology.json))
+}
+
+async fn play(prepared: &Prepared, json: bool) -> anyhow::Result<ExitCode> {
     eprintln!("starting the topology");
-    let topology = Topology::start(&TopologyOptions {
-        run: "demo".to_owned(),
-        policy: options.policy.json.clone(),
-        envoy: options.envoy,
-        modules: Some(options.modules),
-    })
-    .await?;
-    let policy = &options.policy.policy;
+    let topology = Topology::start(&prepared.topology).await?;
+    let policy = &prepared.policy.policy;
     let scenarios = scenarios::all(&topology)?;
     let mut all_observed = Vec::new();
     for (index, scenario) in scenarios.iter().enumerate() {
@@ -82,7 +76,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
                 topology.run_folder().display()
             )
         })?;
-        if !options.json {
+        if !json {
             output::print(&show::observed(index + 1, policy, &observed))?;
         }
         all_observed.push(observed);
@@ -98,7 +92,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         .iter()
         .filter(|observed| !observed.differences.is_empty())
         .count();
-    if !options.json {
+    if !json {
         output::print(&show::metrics(&scraped))?;
         if topology.nginx.is_none() {
             output::print("nginx is not installed: the requests through it were left out\n")?;
@@ -109,7 +103,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     topology.stop().await?;
     let page = run.join("report.html");
     report::write(&[run], &page, "The sample traffic")?;
-    if options.json {
+    if json {
         let shown = json!({
             "ok": failed == 0,
             "run": page.parent(),

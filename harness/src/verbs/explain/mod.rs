@@ -12,7 +12,7 @@ pub mod candidates;
 
 /// What the verb is run with.
 #[derive(Debug, Clone, Args)]
-pub struct Options {
+pub struct ExplainArgs {
     /// The policy, in YAML or JSON
     #[arg(long, value_name = "FILE")]
     pub policy: PathBuf,
@@ -28,15 +28,15 @@ pub struct Options {
 ///
 /// # Errors
 /// If an argument cannot stand beside the others, or the policy cannot be read.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let query = &options.query;
+pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let query = &args.query;
     if let Err(Misplaced { field, message }) = query.validate() {
         anyhow::bail!("--{field} {message}");
     }
-    let file = PolicyFile::load(Some(&options.policy))?;
+    let file = PolicyFile::load(Some(&args.policy))?;
     let explanation = Explanation::of(&file.policy, query);
     let rows = candidates::rows(&file, query.at, query.subject(), &mut query.request());
-    if options.json {
+    if args.json {
         let mut value = explanation.to_json();
         value["candidates"] = candidates::to_json(&rows);
         println!("{value}");

@@ -41,7 +41,7 @@ like others, names asked for less than --min-requests times, and what a rule den
 check refused.\n\nExits 0 when there is nothing to propose, 1 when something is proposed, 2 when \
 the logs or the policy cannot be read."
 )]
-pub struct Options {
+pub struct LearnArgs {
     /// The policy that the rules are for: what it allows already is left out, what it denies never proposed
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
@@ -124,21 +124,21 @@ impl Learned<'_> {
 ///
 /// # Errors
 /// If a log or the policy cannot be read, and if the rules cannot be placed in the policy's file.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let policy = options.policy.as_deref().map(read_policy).transpose()?;
-    let needs_policy = options.format == Format::Diff && !options.json;
+pub fn run(args: &LearnArgs) -> anyhow::Result<ExitCode> {
+    let policy = args.policy.as_deref().map(read_policy).transpose()?;
+    let needs_policy = args.format == Format::Diff && !args.json;
     ensure!(
         !needs_policy || policy.is_some(),
         "--format diff needs --policy FILE, the file to change"
     );
     let selection = Selection {
-        at: options.at,
-        since: options.since,
-        until: options.until,
-        all: options.all,
+        at: args.at,
+        since: args.since,
+        until: args.until,
+        all: args.all,
     };
     let mut observations = Observations::default();
-    access_log::read(&options.logs, |entry| observations.add(entry, &selection))?;
+    access_log::read(&args.logs, |entry| observations.add(entry, &selection))?;
     if observations.without_vantage > 0 {
         eprintln!(
             "{} of the entries do not say where they were logged: give --at to take them",
@@ -146,11 +146,11 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         );
     }
     let file = policy.as_ref().map(|(_, file)| file);
-    let learned = learn(options, &observations, file);
-    let text = if options.json {
+    let learned = learn(args, &observations, file);
+    let text = if args.json {
         format!("{}\n", fragment::json(&learned))
     } else {
-        match (options.format, &options.policy, &policy) {
+        match (args.format, &args.policy, &policy) {
             (Format::Diff, Some(path), Some((text, file))) => {
                 diff::diff(&learned, path, text, file)?
             }
@@ -166,7 +166,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 fn learn<'o>(
-    options: &Options,
+    args: &LearnArgs,
     observations: &'o Observations,
     file: Option<&'o PolicyFile>,
 ) -> Learned<'o> {
@@ -176,13 +176,13 @@ fn learn<'o>(
     let judge = Judge {
         file,
         observations,
-        min_requests: options.min_requests,
+        min_requests: args.min_requests,
         service_domain,
     };
     let grouping = Grouping {
-        wildcard_threshold: options.wildcard_threshold,
-        by_caller: options.by_caller || file.is_some_and(names_callers),
-        include_suspicious: options.include_suspicious,
+        wildcard_threshold: args.wildcard_threshold,
+        by_caller: args.by_caller || file.is_some_and(names_callers),
+        include_suspicious: args.include_suspicious,
     };
     let mut learned = Learned {
         rules: Vec::new(),

@@ -16,20 +16,20 @@ pub mod prometheus;
 
 /// What is rendered.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Verb {
+pub enum RenderTarget {
     /// A complete static Envoy configuration for each of ingress gateway, egress gateway and sidecar
-    Envoy(Options),
+    Envoy(RenderFiltersArgs),
     /// EnvoyFilters for an Istio mesh: ingress gateway, egress gateway, sidecars
-    Istio(Options),
+    Istio(RenderFiltersArgs),
     /// A Prometheus that scrapes the filters' metrics: configuration, recording rules, alerts and their tests
-    Prometheus(PrometheusOptions),
+    Prometheus(RenderPrometheusArgs),
     /// A Grafana dashboard over the metrics that Prometheus scrapes
-    Grafana(GrafanaOptions),
+    Grafana(RenderGrafanaArgs),
 }
 
 /// What a target is rendered with.
 #[derive(Debug, Clone, Args)]
-pub struct Options {
+pub struct RenderFiltersArgs {
     /// The policy, in YAML or JSON; without it the sample policy
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -43,7 +43,7 @@ pub struct Options {
 
 /// What the files of Prometheus are rendered with.
 #[derive(Debug, Clone, Args)]
-pub struct PrometheusOptions {
+pub struct RenderPrometheusArgs {
     /// The policy, in YAML or JSON; without it the sample policy
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -54,7 +54,7 @@ pub struct PrometheusOptions {
 
 /// What the dashboard is rendered with.
 #[derive(Debug, Clone, Args)]
-pub struct GrafanaOptions {
+pub struct RenderGrafanaArgs {
     /// Write the file into this folder instead of to stdout
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -64,22 +64,16 @@ pub struct GrafanaOptions {
 ///
 /// # Errors
 /// If the policy cannot be read or is wrong, or a file cannot be written.
-pub fn run(verb: &Verb) -> anyhow::Result<ExitCode> {
-    let (files, out) = match verb {
-        Verb::Envoy(options) => (
-            envoy::render(&options.policy()?, &options.target())?,
-            &options.out,
-        ),
-        Verb::Istio(options) => (
-            istio::render(&options.policy()?, &options.target())?,
-            &options.out,
-        ),
-        Verb::Prometheus(options) => {
-            let policy = PolicyFile::load(options.policy.as_deref())?.policy;
+pub fn run(target: &RenderTarget) -> anyhow::Result<ExitCode> {
+    let (files, out) = match target {
+        RenderTarget::Envoy(args) => (envoy::render(&args.policy()?, &args.target())?, &args.out),
+        RenderTarget::Istio(args) => (istio::render(&args.policy()?, &args.target())?, &args.out),
+        RenderTarget::Prometheus(args) => {
+            let policy = PolicyFile::load(args.policy.as_deref())?.policy;
             let windows = prometheus::Windows::default();
-            (prometheus::render(&policy, &windows)?, &options.out)
+            (prometheus::render(&policy, &windows)?, &args.out)
         }
-        Verb::Grafana(options) => (grafana::render()?, &options.out),
+        RenderTarget::Grafana(args) => (grafana::render()?, &args.out),
     };
     match out {
         // One file alone comes as it is, for a pipe.
@@ -108,7 +102,7 @@ pub fn run(verb: &Verb) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Options {
+impl RenderFiltersArgs {
     fn policy(&self) -> anyhow::Result<Value> {
         Ok(PolicyFile::load(self.policy.as_deref())?.json)
     }

@@ -24,7 +24,7 @@ use traffic::Traffic;
 
 /// What the verb is run with.
 #[derive(Debug, Clone, Args)]
-pub struct Options {
+pub struct ReportArgs {
     /// Where the page goes; without it to stdout
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -43,15 +43,15 @@ pub struct Options {
 ///
 /// # Errors
 /// If a log cannot be read or holds no entries, or the page cannot be written.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     // Once: standard input cannot be read again.
-    let traffic = read(&options.logs)?;
-    if let Some(map) = &options.map {
+    let traffic = read(&args.logs)?;
+    if let Some(map) = &args.map {
         write_file(map, &page::picture(&traffic))?;
         eprintln!("{}", map.display());
     }
-    let page = page::page(&options.title, &traffic);
-    match &options.out {
+    let page = page::page(&args.title, &traffic);
+    match &args.out {
         Some(out) => {
             write_file(out, &page)?;
             println!("{}", out.display());

@@ -17,13 +17,13 @@ use sections::{components, deny, hosts, mesh, metrics, rule, sni, tags};
 
 /// What the verb is run with.
 #[derive(Debug, Clone, Args)]
-pub struct Options {}
+pub struct SchemaArgs {}
 
 /// Prints the schema.
 ///
 /// # Errors
 /// None; the signature is that of every verb.
-pub fn run(_options: &Options) -> anyhow::Result<ExitCode> {
+pub fn run(_args: &SchemaArgs) -> anyhow::Result<ExitCode> {
     print!("{}", text());
     Ok(ExitCode::SUCCESS)
 }

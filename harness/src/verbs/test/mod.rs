@@ -16,7 +16,7 @@ pub use format::{Case, Difference, Expect, ExpectDryRun, read};
 
 /// What the verb is run with.
 #[derive(Debug, Clone, Args)]
-pub struct Options {
+pub struct TestArgs {
     /// The policy, in YAML or JSON
     #[arg(long, value_name = "FILE")]
     pub policy: PathBuf,
@@ -50,16 +50,16 @@ struct Outcome {
 /// # Errors
 /// If the policy or a file of expectations cannot be read or is wrong, or the report cannot be
 /// written.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let policy = PolicyFile::load(Some(&options.policy))?;
+pub fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
+    let policy = PolicyFile::load(Some(&args.policy))?;
     let mut outcomes = Vec::new();
     let mut errors = Vec::new();
-    for path in &options.files {
+    for path in &args.files {
         match load(path)? {
             Ok(cases) => {
                 let cases = cases.iter().enumerate();
                 outcomes.extend(
-                    cases.map(|(index, case)| Outcome::of(&policy, options, path, index, case)),
+                    cases.map(|(index, case)| Outcome::of(&policy, args, path, index, case)),
                 );
             }
             Err(of_file) => {
@@ -71,13 +71,13 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if !errors.is_empty() {
         anyhow::bail!("the expectations cannot be read\n{}", errors.join("\n"));
     }
-    if let Some(path) = &options.junit {
+    if let Some(path) = &args.junit {
         std::fs::write(path, junit::report(&outcomes)?)
             .with_context(|| format!("cannot write the report {}", path.display()))?;
     }
     let failed = outcomes.iter().filter(|outcome| !outcome.is_met()).count();
     let passed = outcomes.len() - failed;
-    if options.json {
+    if args.json {
         let cases: Vec<Value> = outcomes.iter().map(Outcome::to_json).collect();
         println!(
             "{}",
@@ -107,7 +107,7 @@ fn load(path: &Path) -> anyhow::Result<Result<Vec<Case>, Vec<String>>> {
 }
 
 impl Outcome {
-    fn of(policy: &PolicyFile, options: &Options, path: &Path, index: usize, case: &Case) -> Self {
+    fn of(policy: &PolicyFile, args: &TestArgs, path: &Path, index: usize, case: &Case) -> Self {
         let explanation = Explanation::of(&policy.policy, &case.request).to_json();
         Self {
             file: path.display().to_string(),
@@ -115,7 +115,7 @@ impl Outcome {
             name: case.name.clone(),
             differences: case.expect.differences(&explanation),
             explanation,
-            command: case.request.command(&options.policy),
+            command: case.request.command(&args.policy),
         }
     }
 

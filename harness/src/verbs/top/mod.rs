@@ -26,12 +26,13 @@ pub use target::Target;
 
 use crate::lab::prometheus::Samples;
 use crate::output;
+use crate::runtime;
 use crate::text::visible::visible;
 use counts::Proxy;
 
 /// What the verb is run with.
 #[derive(Debug, Clone, Args)]
-pub struct Options {
+pub struct TopArgs {
     /// The time between two scrapes, such as 500ms, 2s or 1m
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_interval)]
     pub interval: Duration,
@@ -73,29 +74,33 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// If no proxy answers at the beginning, or, with `once`, at the end; if there is no terminal to
 /// draw on.
-pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let mut addresses: Vec<Target> = Vec::new();
-    for address in options.addresses {
+pub fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
+    runtime::block_on(show(args))
+}
+
+async fn show(args: &TopArgs) -> anyhow::Result<ExitCode> {
+    let mut addresses: Vec<&Target> = Vec::new();
+    for address in &args.addresses {
         // Twice would be counted twice.
         if !addresses.contains(&address) {
             addresses.push(address);
         }
     }
-    let mut proxies: Vec<Proxy> = addresses.into_iter().map(Proxy::new).collect();
-    let is_live = !options.once && !options.json && std::io::stdout().is_terminal();
-    scrape_into(&mut proxies, options.interval).await;
+    let mut proxies: Vec<Proxy> = addresses.into_iter().cloned().map(Proxy::new).collect();
+    let is_live = !args.once && !args.json && std::io::stdout().is_terminal();
+    scrape_into(&mut proxies, args.interval).await;
     one_must_answer(&proxies)?;
     if is_live {
-        live::run(proxies, options.interval).await?;
+        live::run(proxies, args.interval).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("scraping again in {:?}, for the rates", options.interval);
-    tokio::time::sleep(options.interval).await;
-    scrape_into(&mut proxies, options.interval).await;
+    eprintln!("scraping again in {:?}, for the rates", args.interval);
+    tokio::time::sleep(args.interval).await;
+    scrape_into(&mut proxies, args.interval).await;
     one_must_answer(&proxies)?;
     let snapshot = Snapshot::of(&proxies);
-    if options.json {
-        let mut value = json!({"interval_seconds": options.interval.as_secs_f64()});
+    if args.json {
+        let mut value = json!({"interval_seconds": args.interval.as_secs_f64()});
         if let (Some(into), serde_json::Value::Object(from)) =
             (value.as_object_mut(), serde_json::to_value(&snapshot)?)
         {
@@ -103,7 +108,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
         output::print(&format!("{value}\n"))?;
     } else {
-        output::print(&tables::plain(&snapshot, options.rows))?;
+        output::print(&tables::plain(&snapshot, args.rows))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,58 @@
+//! The options of the verbs that run the local topology, and what must be ready before it starts.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::lab::topology::Options as TopologyOptions;
+use crate::lab::{envoy, modules, paths};
+use crate::policy::PolicyFile;
+
+/// The options of every verb that runs the topology.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TopologyArgs {
+    /// The policy, in YAML or JSON; without it the sample policy
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// The Envoy binary; without it $MERIDIAN_ENVOY, the PATH, or Envoy by itself
+    #[arg(long, value_name = "FILE")]
+    pub envoy: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a topology starts from.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The policy that the filters get.
+    pub policy: PolicyFile,
+    /// The topology itself, with the document of the same policy.
+    pub topology: TopologyOptions,
+}
+
+impl TopologyArgs {
+    /// Loads the policy, finds or downloads Envoy, and builds the modules unless the topology runs
+    /// without filters. `run` names the run folder.
+    ///
+    /// # Errors
+    /// If any of these fails.
+    pub fn prepare(&self, run: &str, with_filters: bool) -> anyhow::Result<Prepared> {
+        // The policy comes first: its errors should not wait for a download.
+        let policy = PolicyFile::load(self.policy.as_deref())?;
+        let envoy = envoy::obtain(self.envoy.as_deref())?;
+        let modules = if with_filters {
+            modules::build()?;
+            Some(paths::modules_dir()?)
+        } else {
+            None
+        };
+        let topology = TopologyOptions {
+            run: run.to_owned(),
+            policy: policy.json.clone(),
+            envoy,
+            modules,
+        };
+        Ok(Prepared { policy, topology })
+    }
+}
