@@ -13,19 +13,20 @@ use crate::verbs::check::{self, CheckArgs};
 use crate::verbs::demo::{self, DemoArgs};
 use crate::verbs::explain::{self, ExplainArgs};
 use crate::verbs::learn::{self, LearnArgs};
-use crate::verbs::render::{self, RenderTarget};
+use crate::verbs::render::{self, RenderArgs};
 use crate::verbs::report::{self, ReportArgs};
 use crate::verbs::schema::{self, SchemaArgs};
 use crate::verbs::test::{self, TestArgs};
 use crate::verbs::top::{self, TopArgs};
 use crate::verbs::up::{self, UpArgs};
 
-/// WebAssembly policy filters for Envoy: tag requests north-south or east-west, enforce which
-/// hosts may be reached, count.
+/// WebAssembly policy filters for Envoy: tag requests as north-south or east-west, enforce which
+/// hosts may be reached, and count every decision
 ///
-/// Results go to stdout, progress to stderr. Exits 0 when all is fine, 1 with a finding, 2 when a
-/// command cannot be carried out as it was given. A reader that goes early, as in `| head`, ends it
-/// quietly: by SIGPIPE, or 141.
+/// Results go to stdout, progress to stderr. Without a verb, runs `demo`.
+///
+/// Exits 0 on success, 1 with a finding, 2 if the command cannot be carried out. If the reader of
+/// stdout closes it early, as `| head` does, the command ends quietly: by SIGPIPE, or with 141.
 #[derive(Debug, Parser)]
 #[command(name = "meridian", version)]
 pub struct Cli {
@@ -35,30 +36,17 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Build, start the local topology, send the sample traffic and show what became of it (the default)
     Demo(DemoArgs),
-    /// Run the local topology until Ctrl-C
     Up(UpArgs),
-    /// Build the three modules
     Build(BuildArgs),
-    /// Check a policy: every error and every warning, each with its place
     Check(CheckArgs),
-    /// Explain one request against a policy
     Explain(ExplainArgs),
-    /// Propose rules for what was refused, from access logs
     Learn(LearnArgs),
-    /// Test a policy by files of expectations
     Test(TestArgs),
-    /// Print the JSON Schema of the policy, for editors
     Schema(SchemaArgs),
-    /// Show what proxies count, live
     Top(TopArgs),
-    /// Draw the traffic map and charts of access logs, as one HTML page
     Report(ReportArgs),
-    /// Write files to attach the filters with
-    #[command(subcommand)]
-    Render(RenderTarget),
-    /// Measure what the filters cost beside Envoy alone, Lua and RBAC, and say which goals are met
+    Render(RenderArgs),
     Bench(BenchArgs),
 }
 
@@ -99,7 +87,7 @@ impl Cli {
             Verb::Schema(args) => schema::run(&args),
             Verb::Top(args) => top::run(&args),
             Verb::Report(args) => report::run(&args),
-            Verb::Render(target) => render::run(&target),
+            Verb::Render(args) => render::run(&args),
             Verb::Bench(args) => bench::run(&args),
         }
     }

@@ -1,10 +1,13 @@
-//! A reader of stdout that has gone, as with `| head -1`.
+//! Output of the verbs: files in a folder, and a stdout whose reader may have gone, as with
+//! `| head -1`.
 //!
 //! Rust ignores SIGPIPE and `print!` panics then. The verbs that only read and print get the signal's
 //! default back and end by it, as other tools do. Those that hold sockets must not: a peer that
 //! closes a connection would end them. They print with [`print`].
 
+use std::fs;
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
 use anyhow::Context;
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -44,4 +47,20 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Closed.into()),
         written => written.context("cannot write to standard output"),
     }
+}
+
+/// Writes `files`, pairs of a name and a text, into `folder`, which is created if need be, and names
+/// each on stderr.
+///
+/// # Errors
+/// If the folder or a file cannot be written.
+pub(crate) fn write_files(folder: &Path, files: &[(String, String)]) -> anyhow::Result<()> {
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    for (name, text) in files {
+        let path = folder.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        eprintln!("wrote {}", path.display());
+    }
+    Ok(())
 }

@@ -11,10 +11,10 @@ use crate::policy::PolicyFile;
 /// The options of every verb that runs the topology.
 #[derive(Debug, Clone, Default, Args)]
 pub struct TopologyArgs {
-    /// The policy, in YAML or JSON; without it the sample policy
+    /// The policy, in YAML or JSON [default: the sample policy]
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// The Envoy binary; without it $MERIDIAN_ENVOY, the PATH, or Envoy by itself
+    /// The Envoy binary [default: $MERIDIAN_ENVOY, `envoy` on the PATH, or a download]
     #[arg(long, value_name = "FILE")]
     pub envoy: Option<PathBuf>,
     /// Print one JSON object

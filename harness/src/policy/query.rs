@@ -13,47 +13,47 @@ use serde::de::{Deserialize, Deserializer, Error};
 #[derive(Debug, Clone, Args, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Query {
-    /// Where the filter stands: ingress, egress, inbound or outbound
+    /// The vantage: ingress, egress, inbound or outbound
     #[arg(long, value_name = "VANTAGE", value_parser = parse_vantage)]
     #[serde(deserialize_with = "vantage")]
     pub at: Vantage,
-    /// Ask about a connection that passes unread, TLS passthrough or plain TCP, at ingress or egress
+    /// Explain a connection that a gateway passes on unread: TLS passthrough or plain TCP
     #[arg(long)]
     #[serde(default)]
     pub connection: bool,
-    /// The authority (Host header) as the client writes it
+    /// The authority (Host header) that the client sends
     #[arg(long, value_name = "HOST", required_unless_present = "connection")]
     pub authority: Option<String>,
     /// The client's address
     #[arg(long, value_name = "IP:PORT", value_parser = parse_address)]
     #[serde(default, deserialize_with = "address")]
     pub source: Option<IpAddr>,
-    /// The address that the client dials, for passthrough at outbound and for connections, whose port
-    /// is its port; leave it out where it is the proxy's own
+    /// The address and port that the client dialled, for connections and for PassthroughCluster at
+    /// outbound; leave it out if it is the proxy's own
     #[arg(long, value_name = "IP:PORT", value_parser = Dialled::parse)]
     #[serde(default, deserialize_with = "dialled")]
     pub destination: Option<Dialled>,
-    /// The peer's identity by mutual TLS, as in cluster.local/ns/shop/sa/cart
+    /// The peer's mTLS identity, such as cluster.local/ns/shop/sa/cart
     #[arg(long, value_name = "ID", value_parser = parse_principal)]
     #[serde(default, deserialize_with = "principal")]
     pub principal: Option<Principal>,
-    /// The namespace of the workload behind the sidecar
+    /// The namespace of the sidecar's workload
     #[arg(long, value_name = "NS")]
     pub namespace: Option<String>,
     /// The server name (SNI) of the client's TLS connection
     #[arg(long, value_name = "NAME")]
     pub sni: Option<String>,
-    /// TLS ends here; known where there is a server name
+    /// The client speaks TLS to this proxy; implied by --sni
     #[arg(long)]
     #[serde(default)]
     pub tls: bool,
-    /// The cluster of the route, as in outbound|80||cart.shop.svc.cluster.local
+    /// The route's cluster, such as outbound|80||cart.shop.svc.cluster.local
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// The value of the direction header as it arrives
+    /// The value of the direction header on arrival
     #[arg(long, value_name = "VALUE")]
     pub tag: Option<String>,
-    /// The day, for rules that expire; without it today, in UTC
+    /// The date, for rules that expire [default: today, in UTC]
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date)]
     #[serde(default, deserialize_with = "date")]
     pub today: Option<Date>,

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use crate::lab::modules::{self, Module, Modules};
 
-/// What the verb is run with.
+/// Build the modules and print their sizes
+///
+/// Each module is stripped of the callbacks and host calls that it does not use, and is built in a
+/// full and in a lean form.
 #[derive(Debug, Clone, Args)]
 pub struct BuildArgs {
     /// Print one JSON array

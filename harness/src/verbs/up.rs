@@ -10,13 +10,16 @@ use crate::lab::topology::{Options as TopologyOptions, Topology};
 use crate::topology_args::TopologyArgs;
 use crate::{output, runtime};
 
-/// What the verb is run with.
+/// Run the local topology until Ctrl-C
+///
+/// When everything is ready, prints one line that says where everything listens. SIGTERM ends it
+/// too.
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
     /// What every topology is started with.
     #[command(flatten)]
     pub topology: TopologyArgs,
-    /// Leave the filters out: the same topology, to compare with
+    /// Run the same topology without the filters, to compare with
     #[arg(long)]
     pub no_filters: bool,
 }

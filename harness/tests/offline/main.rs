@@ -5,6 +5,8 @@ mod candidates;
 mod cli;
 mod examples;
 mod expectations;
+mod golden;
+mod help;
 mod learn;
 mod report;
 mod schema;

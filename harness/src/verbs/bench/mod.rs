@@ -43,25 +43,27 @@ use upstream::Upstream;
 /// minutes at most, and a run has ten.
 const LIMIT: Duration = Duration::from_secs(6 * 60);
 
-/// What the verb is run with.
+/// Measure the cost of the filters against plain Envoy, an empty filter, Lua and RBAC
+///
+/// Prints tables in Markdown, and says which goals are met. Exits 1 unless all of them are.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// The Envoy binary; without it $MERIDIAN_ENVOY, the PATH, or Envoy by itself
+    /// The Envoy binary [default: $MERIDIAN_ENVOY, `envoy` on the PATH, or a download]
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
-    /// Rounds; more of them make the intervals narrower [default: 50, quick: 3]
+    /// Number of rounds; more of them narrow the intervals [default: 50, quick: 3]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// Requests of each cell in a round [default: 1000, quick: 100]
+    /// Requests per cell and round [default: 1000, quick: 100]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(50..=1_000_000))]
     requests: Option<u32>,
-    /// Decides in which order cells are visited and hosts are asked for
+    /// Seed for the order of cells and hosts
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
-    /// Fewer cells and requests: shows that everything works, and measures nothing well
+    /// Use fewer cells and requests: shows that everything works, measures nothing well
     #[arg(long)]
     quick: bool,
-    /// Write what each filter adds as bars to this file
+    /// Also write a bar chart of what each filter adds
     #[arg(long, value_name = "FILE.svg")]
     chart: Option<PathBuf>,
     /// Print one JSON object instead of Markdown

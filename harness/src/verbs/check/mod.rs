@@ -12,13 +12,20 @@ use crate::policy::{PolicyErrors, PolicyFile, revision_text};
 
 pub mod warnings;
 
-/// What the verb is run with.
+/// Check a policy for errors and warnings
+///
+/// Prints every error with its place and a hint. If there are none, prints warnings: rules that can
+/// never match, duplicates, an allow that a deny overrides, rules wider than their section, names
+/// that look alike, rules that expire. Also prints the policy's revision and the maximum number of
+/// series per proxy.
+///
+/// Exits 1 on errors, with --strict also on warnings.
 #[derive(Debug, Clone, Args)]
 pub struct CheckArgs {
     /// The policy, in YAML or JSON
     #[arg(long, value_name = "FILE")]
     pub policy: PathBuf,
-    /// Exit 1 on warnings too
+    /// Exit 1 on warnings, too
     #[arg(long)]
     pub strict: bool,
     /// Print one JSON object
@@ -100,7 +107,7 @@ impl Facts {
             .map(|(vantage, bound)| format!("{vantage} {bound}"))
             .collect();
         format!(
-            "revision {}; at most so many series a proxy: {}",
+            "revision {}; at most N series per proxy: {}",
             self.revision,
             series.join(", ")
         )

@@ -22,7 +22,11 @@ use crate::verbs::report;
 use crate::{output, runtime};
 use scenarios::{Hop, Scenario};
 
-/// What the verb is run with.
+/// Send sample traffic through the local topology and check it against the policy (the default)
+///
+/// Builds the modules, starts the topology, sends each request, and prints its path, its tag and
+/// the decision of every filter, then the counters scraped from every Envoy. Exits 1 if anything
+/// differs from what the policy says.
 #[derive(Debug, Clone, Default, Args)]
 pub struct DemoArgs {
     /// What every topology is started with.

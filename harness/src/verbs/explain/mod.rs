@@ -10,13 +10,16 @@ use crate::policy::{Explanation, PolicyFile};
 
 pub mod candidates;
 
-/// What the verb is run with.
+/// Explain what a policy decides on one request or connection
+///
+/// Prints the decision with its evidence, then every rule whose host matches and why it won or
+/// lost. Exits 0 whatever the decision is.
 #[derive(Debug, Clone, Args)]
 pub struct ExplainArgs {
     /// The policy, in YAML or JSON
     #[arg(long, value_name = "FILE")]
     pub policy: PathBuf,
-    /// What is asked about.
+    /// The request or connection.
     #[command(flatten)]
     pub query: Query,
     /// Print one JSON object

@@ -196,7 +196,7 @@ impl<'j> Judge<'j> {
         if open.tally.requests < self.min_requests {
             add(
                 "one-off",
-                format!("asked for less than {} times", self.min_requests),
+                format!("requested fewer than {} times", self.min_requests),
             );
         }
         reasons

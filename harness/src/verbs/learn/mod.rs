@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, ensure};
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 use jiff::{SpanRelativeTo, Timestamp, civil};
 use meridian_policy::Vantage;
 
@@ -32,51 +32,54 @@ mod service_entries;
 mod tally;
 mod text;
 
-/// What the verb is run with.
+/// Propose rules for what a policy refused, from access logs
+///
+/// Proposes rules for what a section's default refused, or would have refused in dry run. Listed
+/// apart in comments, and never proposed: addresses, single labels, punycode, look-alike names,
+/// names requested fewer than --min-requests times, and what a rule denied or the SNI check
+/// refused.
+///
+/// Exits 0 if there is nothing to propose, 1 if something is proposed, 2 if the logs or the policy
+/// cannot be read.
 #[derive(Debug, Clone, Args)]
-#[command(
-    after_help = "Proposed is what the default of a section refused, or would have refused in dry run. \
-Listed apart, in comments and never proposed: addresses, single labels, punycode, names that look \
-like others, names asked for less than --min-requests times, and what a rule denies or the SNI \
-check refused.\n\nExits 0 when there is nothing to propose, 1 when something is proposed, 2 when \
-the logs or the policy cannot be read."
-)]
 pub struct LearnArgs {
-    /// The policy that the rules are for: what it allows already is left out, what it denies never proposed
+    /// The policy to extend: hosts that it allows are left out, hosts that it denies never proposed
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// Only this vantage: ingress, egress, inbound or outbound; also that of entries which do not tell it
+    /// Read only entries of this vantage: ingress, egress, inbound or outbound; an entry that names
+    /// none counts as one of it
     #[arg(long, value_name = "VANTAGE", value_parser = crate::policy::query::parse_vantage)]
     pub at: Option<Vantage>,
-    /// Only from then on: a time, a day, or how long ago, as in 2026-11-24T10:00:00Z, 2026-11-24, 2h
+    /// Read only entries from this time on: a time, a date, or how long ago, such as
+    /// 2026-11-24T10:00:00Z, 2026-11-24 or 2h
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub since: Option<Timestamp>,
-    /// Only before then
+    /// Read only entries before this time
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub until: Option<Timestamp>,
     /// What to print
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-    /// Print one JSON object, with everything that was found
+    /// Print one JSON object with everything found
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
-    /// Take what was allowed too, for the first allow-list of a mesh that only observes
+    /// Include what was allowed, for the first allow-list of a mesh that only observes
     #[arg(long)]
     pub all: bool,
-    /// Hosts asked for less often are listed apart
+    /// List hosts with fewer requests than this apart
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub min_requests: u64,
-    /// Propose a wildcard for so many names of one owner; 0 for none
+    /// Propose a wildcard for this many names below one parent; 0 for none
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub wildcard_threshold: usize,
-    /// At egress, let the rules say which namespaces may call, as they do if the policy's rules do
+    /// At egress, name the calling namespaces in the rules; implied if the policy's rules do so
     #[arg(long)]
     pub by_caller: bool,
-    /// Add rules for what is listed apart too, each as a comment
+    /// Add commented-out rules for what is listed apart
     #[arg(long)]
     pub include_suspicious: bool,
-    /// Access logs with one JSON object a line, plain or in gzip; - is standard input
-    #[arg(value_name = "LOG", required = true)]
+    /// Access logs with one JSON object per line, plain or gzip; - is stdin
+    #[arg(value_name = "LOG", required = true, value_hint = ValueHint::FilePath)]
     pub logs: Vec<Log>,
 }
 
@@ -88,7 +91,7 @@ pub enum Format {
     Fragment,
     /// A diff of --policy, for `patch`
     Diff,
-    /// Istio's ServiceEntry manifests for what was asked for at egress
+    /// Istio's ServiceEntry manifests for hosts requested at egress
     ServiceEntries,
 }
 

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueHint};
 use serde_json::Value;
 
+use crate::output;
 use crate::policy::PolicyFile;
 
 pub mod envoy;
@@ -14,29 +14,37 @@ pub mod grafana;
 pub mod istio;
 pub mod prometheus;
 
+/// Render configuration that attaches and monitors the filters
+#[derive(Debug, Clone, Args)]
+pub struct RenderArgs {
+    /// What is rendered.
+    #[command(subcommand)]
+    pub target: RenderTarget,
+}
+
 /// What is rendered.
 #[derive(Debug, Clone, Subcommand)]
 pub enum RenderTarget {
-    /// A complete static Envoy configuration for each of ingress gateway, egress gateway and sidecar
+    /// Render static Envoy configurations: ingress gateway, egress gateway, sidecar
     Envoy(RenderFiltersArgs),
-    /// EnvoyFilters for an Istio mesh: ingress gateway, egress gateway, sidecars
+    /// Render EnvoyFilters for an Istio mesh: ingress gateway, egress gateway, sidecars
     Istio(RenderFiltersArgs),
-    /// A Prometheus that scrapes the filters' metrics: configuration, recording rules, alerts and their tests
+    /// Render Prometheus files: scrape configuration, recording rules, alerts and their tests
     Prometheus(RenderPrometheusArgs),
-    /// A Grafana dashboard over the metrics that Prometheus scrapes
+    /// Render a Grafana dashboard for the metrics that Prometheus scrapes
     Grafana(RenderGrafanaArgs),
 }
 
 /// What a target is rendered with.
 #[derive(Debug, Clone, Args)]
 pub struct RenderFiltersArgs {
-    /// The policy, in YAML or JSON; without it the sample policy
+    /// The policy, in YAML or JSON [default: the sample policy]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Write the files into this folder instead of to stdout
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
-    /// The folder of the modules as the proxies see it
+    /// The folder of the modules, as the proxies see it
     #[arg(long, value_name = "DIR", default_value = envoy::DEFAULT_MODULES)]
     modules: PathBuf,
 }
@@ -44,11 +52,11 @@ pub struct RenderFiltersArgs {
 /// What the files of Prometheus are rendered with.
 #[derive(Debug, Clone, Args)]
 pub struct RenderPrometheusArgs {
-    /// The policy, in YAML or JSON; without it the sample policy
+    /// The policy, in YAML or JSON [default: the sample policy]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Write the files into this folder instead of to stdout
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
 }
 
@@ -56,7 +64,7 @@ pub struct RenderPrometheusArgs {
 #[derive(Debug, Clone, Args)]
 pub struct RenderGrafanaArgs {
     /// Write the file into this folder instead of to stdout
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
 }
 
@@ -64,8 +72,8 @@ pub struct RenderGrafanaArgs {
 ///
 /// # Errors
 /// If the policy cannot be read or is wrong, or a file cannot be written.
-pub fn run(target: &RenderTarget) -> anyhow::Result<ExitCode> {
-    let (files, out) = match target {
+pub fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
+    let (files, out) = match &args.target {
         RenderTarget::Envoy(args) => (envoy::render(&args.policy()?, &args.target())?, &args.out),
         RenderTarget::Istio(args) => (istio::render(&args.policy()?, &args.target())?, &args.out),
         RenderTarget::Prometheus(args) => {
@@ -88,16 +96,7 @@ pub fn run(target: &RenderTarget) -> anyhow::Result<ExitCode> {
                 print!("{separator}# {name}\n{text}");
             }
         }
-        Some(folder) => {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("cannot create the folder {}", folder.display()))?;
-            for (name, text) in files {
-                let path = folder.join(name);
-                std::fs::write(&path, text)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
-                eprintln!("wrote {}", path.display());
-            }
-        }
+        Some(folder) => output::write_files(folder, &files)?,
     }
     Ok(ExitCode::SUCCESS)
 }

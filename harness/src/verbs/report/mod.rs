@@ -22,19 +22,22 @@ use clap::Args;
 use crate::access_log::{self, Log};
 use traffic::Traffic;
 
-/// What the verb is run with.
+/// Draw access logs as one HTML page, with a traffic map and charts
+///
+/// The page is complete in itself: no scripts, no requests.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
-    /// Where the page goes; without it to stdout
+    /// Write the page to this file instead of stdout
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Write the map alone as well, for a document to show
+    /// Also write the map alone, for use in a document
     #[arg(long, value_name = "FILE.svg")]
     pub map: Option<PathBuf>,
     /// The page's title
     #[arg(long, value_name = "TEXT", default_value = "Traffic")]
     pub title: String,
-    /// Access logs in JSON, plain or gzip; a folder stands for its *.access.log, - for stdin
+    /// Access logs with one JSON object per line, plain or gzip; a folder stands for its
+    /// *.access.log and *.access.log.gz, - for stdin
     #[arg(value_name = "LOG", required = true)]
     pub logs: Vec<PathBuf>,
 }

@@ -15,7 +15,7 @@ mod terms;
 
 use sections::{components, deny, hosts, mesh, metrics, rule, sni, tags};
 
-/// What the verb is run with.
+/// Print the JSON Schema of the policy, for editors
 #[derive(Debug, Clone, Args)]
 pub struct SchemaArgs {}
 

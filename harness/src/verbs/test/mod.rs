@@ -14,7 +14,9 @@ mod junit;
 
 pub use format::{Case, Difference, Expect, ExpectDryRun, read};
 
-/// What the verb is run with.
+/// Test a policy against files of expectations
+///
+/// Prints a diff for each expectation that is not met, and exits 1 if there is one.
 #[derive(Debug, Clone, Args)]
 pub struct TestArgs {
     /// The policy, in YAML or JSON
@@ -26,7 +28,7 @@ pub struct TestArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// Also write a report in JUnit's XML
+    /// Also write a report as JUnit XML
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
 }

@@ -30,23 +30,25 @@ use crate::runtime;
 use crate::text::visible::visible;
 use counts::Proxy;
 
-/// What the verb is run with.
+/// Show live metrics of any number of proxies
+///
+/// Scrapes the proxies and shows the sum of what they count.
 #[derive(Debug, Clone, Args)]
 pub struct TopArgs {
-    /// The time between two scrapes, such as 500ms, 2s or 1m
+    /// The time between scrapes, such as 500ms, 2s or 1m
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_interval)]
     pub interval: Duration,
-    /// Scrape twice, print what there is as text and end; so it does where stdout is no terminal
+    /// Scrape twice, print the result as text and exit; implied if stdout is no terminal
     #[arg(long)]
     pub once: bool,
-    /// The same as one JSON object
+    /// Like --once, but print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// How many rows of a section are printed as text
+    /// Rows per section, when printed as text
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     pub rows: usize,
-    /// Envoy's admin or a Prometheus endpoint: HOST:PORT, or a URL; without a path
-    /// /stats/prometheus is asked
+    /// Envoy admin or Prometheus endpoints: HOST:PORT or a URL, whose path defaults to
+    /// /stats/prometheus
     #[arg(value_name = "ADDRESS", required = true)]
     pub addresses: Vec<Target>,
 }
