@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output;
 use crate::policy::PolicyErrors;
@@ -11,6 +11,7 @@ use crate::verbs::bench::{self, BenchArgs};
 use crate::verbs::build::{self, BuildArgs};
 use crate::verbs::check::{self, CheckArgs};
 use crate::verbs::demo::{self, DemoArgs};
+use crate::verbs::docs::{self, DocsArgs};
 use crate::verbs::explain::{self, ExplainArgs};
 use crate::verbs::learn::{self, LearnArgs};
 use crate::verbs::render::{self, RenderArgs};
@@ -48,6 +49,7 @@ enum Verb {
     Report(ReportArgs),
     Render(RenderArgs),
     Bench(BenchArgs),
+    Docs(DocsArgs),
 }
 
 /// Runs the command line of this process.
@@ -89,6 +91,7 @@ impl Cli {
             Verb::Report(args) => report::run(&args),
             Verb::Render(args) => render::run(&args),
             Verb::Bench(args) => bench::run(&args),
+            Verb::Docs(args) => docs::run(&args, Self::command()),
         }
     }
 }
@@ -104,7 +107,8 @@ impl Verb {
             | Self::Test(_)
             | Self::Schema(_)
             | Self::Report(_)
-            | Self::Render(_) => false,
+            | Self::Render(_)
+            | Self::Docs(_) => false,
         }
     }
 }

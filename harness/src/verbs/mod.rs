@@ -5,6 +5,7 @@ pub mod bench;
 pub mod build;
 pub mod check;
 pub mod demo;
+pub mod docs;
 pub mod explain;
 pub mod learn;
 pub mod render;

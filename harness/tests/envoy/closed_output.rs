@@ -69,6 +69,8 @@ fn verbs_that_read_and_print_end_by_sigpipe() {
         &["build"],
         &["build", "--json"],
         &["schema"],
+        &["docs", "verbs"],
+        &["docs", "completions", "bash"],
         &["test", "--policy", sample, &cases],
         &["learn", "--policy", sample, &log],
         &["report", &log],

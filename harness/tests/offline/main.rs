@@ -3,6 +3,7 @@
 mod access_log;
 mod candidates;
 mod cli;
+mod docs;
 mod examples;
 mod expectations;
 mod golden;
