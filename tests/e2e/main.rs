@@ -2,8 +2,6 @@
 
 mod architecture;
 mod bad_policies;
-#[path = "../vectors/cases.rs"]
-mod cases;
 mod certificates;
 mod coalescing;
 mod connections;

@@ -2,11 +2,8 @@
 
 #![cfg(not(target_arch = "wasm32"))]
 
-#[path = "../../../tests/vectors/cases.rs"]
-mod cases;
-
-use cases::{Connections, Vectors, connections};
 use meridian_policy::{Reason, Standing, Subject};
+use meridian_vectors::{Connections, Vectors, connections};
 
 #[test]
 fn the_winner_and_the_dry_run_are_the_decision_s() {

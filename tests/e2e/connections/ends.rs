@@ -10,8 +10,8 @@ use meridian_policy::Vantage;
 use serde_json::{Value, json};
 
 use super::{Gateway, counted, each_string, in_records, is_answered, once, passthrough, scrape};
-use crate::cases::connections::{GATEWAY, Wire};
-use crate::cases::{Bytes, DEFAULT_SOURCE};
+use meridian_vectors::connections::{GATEWAY, Wire};
+use meridian_vectors::{Bytes, DEFAULT_SOURCE};
 
 /// Calls `change` with every object of `value`.
 fn each_object(value: &mut Value, change: &mut dyn FnMut(&mut serde_json::Map<String, Value>)) {

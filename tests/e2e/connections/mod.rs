@@ -26,8 +26,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
-use crate::cases::DEFAULT_SOURCE;
-use crate::cases::connections::{Connection, Connections, GATEWAY, Wire};
+use meridian_vectors::DEFAULT_SOURCE;
+use meridian_vectors::connections::{Connection, Connections, GATEWAY, Wire};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The ClientHello of a real TLS client, with `sni` in place of a name of the same length.

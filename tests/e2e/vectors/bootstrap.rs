@@ -8,8 +8,8 @@ use meridian::lab::config::stats::stats_config;
 use meridian_policy::Vantage;
 use serde_json::{Value, json};
 
-use crate::cases::Case;
 use crate::certificates::Certificates;
+use meridian_vectors::Case;
 
 /// The header that says which case a request is of; it stands in the access log.
 pub(super) const CASE_HEADER: &str = "x-case";

@@ -11,8 +11,8 @@ use meridian_tests::raw::{Answer, Response};
 use serde_json::Value;
 
 use super::client::Exchange;
-use crate::cases::{Case, EnvoyAnswer, Vectors};
 use crate::echo::{Echo, Received};
+use meridian_vectors::{Case, EnvoyAnswer, Vectors};
 
 const REQUESTS: &str = "meridian_requests_total";
 const DRY_RUN: &str = "meridian_dry_run_total";

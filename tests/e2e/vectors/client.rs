@@ -8,8 +8,8 @@ use anyhow::Context;
 use meridian_tests::raw::{self, Answer, Peer, http1, http2, tls};
 
 use super::bootstrap::{CASE_HEADER, CLUSTER_HEADER, Listener};
-use crate::cases::{Case, Vectors, Wire};
 use crate::certificates::Certificates;
+use meridian_vectors::{Case, Vectors, Wire};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 

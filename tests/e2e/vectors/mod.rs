@@ -10,22 +10,22 @@ mod client;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use meridian::lab::config::wasm::Filters;
 use meridian::lab::envoy::{Envoy, Options, RunFolder};
 use meridian::{lab::modules, lab::paths};
-use meridian_policy::{Action, Direction, DirectionEvidence, Vantage};
+use meridian_policy::Vantage;
 use meridian_tests::announce;
 use meridian_tests::raw::Peer;
 use serde_json::Value;
 
-use crate::cases::{Case, FILES, POLICIES, Vectors, connections};
 use crate::certificates::Certificates;
 use crate::echo::Echo;
 use bootstrap::{Listener, Transport};
 use check::Observer;
+use meridian_vectors::{Case, Vectors};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_vector_through_real_envoy() -> anyhow::Result<()> {
@@ -75,63 +75,6 @@ async fn every_vector_through_real_envoy() -> anyhow::Result<()> {
         assert_eq!(ran, cases().count(), "some vectors did not run");
     }
     Ok(())
-}
-
-#[test]
-fn the_list_holds_every_file_of_the_folder() -> anyhow::Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
-    let files: Vec<_> = FILES.iter().chain([&connections::FILE]).collect();
-    for (listed, below) in [(files, ""), (POLICIES.iter().collect(), "policies/")] {
-        let listed: BTreeSet<String> = listed.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let mut there = BTreeSet::new();
-        for entry in std::fs::read_dir(folder.join(below))? {
-            let path = entry?.path();
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "yaml")
-            {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                there.insert(format!("{below}{name}"));
-            }
-        }
-        assert_eq!(
-            listed, there,
-            "vectors/cases.rs must list what is in {below:?}"
-        );
-    }
-    Ok(())
-}
-
-#[test]
-fn every_evidence_and_direction_has_an_allowed_case() {
-    let all = Vectors::all();
-    let allowed = || {
-        let cases = all.iter().flat_map(|vectors| &vectors.cases);
-        cases.filter(|case| case.expect.decision == Some(Action::Allow))
-    };
-    for evidence in DirectionEvidence::ALL {
-        let is_expected = |case: &Case| case.expect.evidence == Some(*evidence);
-        let is_no_request_s = match evidence {
-            // Only an invalid host has that evidence, and it is refused.
-            DirectionEvidence::InvalidHost => true,
-            // Of connections that pass unread, which are tried in connections.rs.
-            DirectionEvidence::MeshSni | DirectionEvidence::OutsideSni => true,
-            _ => false,
-        };
-        assert!(is_no_request_s || allowed().any(is_expected), "{evidence}");
-    }
-    for vantage in Vantage::ALL {
-        for direction in Direction::ALL {
-            // An egress gateway always has a host to judge by, unless it refuses.
-            let is_refused = (*vantage, *direction) == (Vantage::Egress, Direction::Unknown);
-            let is_expected =
-                |case: &Case| case.at == *vantage && case.expect.direction == Some(*direction);
-            assert!(
-                is_refused || allowed().any(is_expected),
-                "{vantage}, {direction}"
-            );
-        }
-    }
 }
 
 /// What the Envoys of all namespaces share.
@@ -271,12 +214,4 @@ async fn bound_addresses(envoy: &Envoy) -> anyhow::Result<BTreeMap<String, Socke
         );
     }
     Ok(addresses)
-}
-
-#[test]
-fn the_readme_counts_the_vectors() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let readme = std::fs::read_to_string(readme).unwrap();
-    let count = format!("{} cases natively", crate::cases::count());
-    assert!(readme.contains(&count), "the README does not say {count:?}");
 }

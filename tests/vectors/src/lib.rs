@@ -1,13 +1,9 @@
 //! The cases that all three tiers share: how they are read, and how a policy is checked by them.
 //!
-//! Included with `#[path]` by the tests of the policy crate (natively and as wasm32 under Node) and
-//! by the end-to-end tests. Does no I/O, because the wasm32 tier has no files: [`FILES`] and
-//! [`POLICIES`] carry the texts, and an end-to-end test checks that they hold the whole folder.
+//! Does no I/O, because tier 2 (wasm32 under Node) has no files: [`FILES`] and [`POLICIES`] carry
+//! the texts, and a test checks that they hold the whole folder.
 //!
-//! README.md beside this file describes the format.
-
-// Each tier reads the parts of a case that it needs.
-#![allow(dead_code)]
+//! README.md of this crate describes the format.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -17,16 +13,16 @@ use meridian_policy::{
 };
 use serde::de::Deserialize;
 
-#[path = "connections.rs"]
 pub mod connections;
-#[path = "format.rs"]
 mod format;
 
 pub use connections::Connections;
-pub use format::*;
+pub use format::{
+    Bytes, Case, DEFAULT_NAMESPACE, DEFAULT_SOURCE, EnvoyAnswer, Expect, ExpectDryRun, Wire,
+};
 
 macro_rules! texts {
-    ($($name:literal),+ $(,)?) => { &[$(($name, include_str!($name))),+] };
+    ($($name:literal),+ $(,)?) => { &[$(($name, include_str!(concat!("../", $name)))),+] };
 }
 
 /// Every file of requests, with its text.

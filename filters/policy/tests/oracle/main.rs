@@ -1,11 +1,9 @@
 //! The compiled matcher agrees with a naive scan over the list of rules, written from the design.
 #![cfg(not(target_arch = "wasm32"))]
 
-#[path = "oracle/connections.rs"]
 mod connections;
-#[path = "oracle/scan.rs"]
+mod properties;
 mod scan;
-#[path = "oracle/world.rs"]
 mod world;
 
 use connections::{ExpectedConnection, decide_connection, expect_connection};

@@ -1,12 +1,8 @@
 //! What holds for every input: no panic, and one canonical form.
-#![cfg(not(target_arch = "wasm32"))]
-
-#[path = "oracle/world.rs"]
-#[allow(dead_code, reason = "what the oracle needs of it")]
-mod world;
 
 use std::net::IpAddr;
 
+use crate::world::{Dice, PlainPolicy, Seeded};
 use meridian_policy::{
     Action, Authority, ConfigError, Direction, Host, Policy, Principal, Reason, Request, Subject,
     TagWrite, Vantage, Verdict,
@@ -15,7 +11,6 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use serde_json::Value;
-use world::{Dice, PlainPolicy, Seeded};
 
 /// Bytes that hosts are made of, and their neighbours.
 fn authority() -> impl Strategy<Value = Vec<u8>> {

@@ -14,7 +14,7 @@ use super::format::{self, Bytes, ExpectDryRun};
 use super::{DEFAULT_SOURCE, compare};
 
 /// The file, with its text.
-pub const FILE: (&str, &str) = ("connections.yaml", include_str!("connections.yaml"));
+pub const FILE: (&str, &str) = ("connections.yaml", include_str!("../connections.yaml"));
 /// The port that the gateways listen on, in policy and cases; real Envoys put their own in its place.
 pub const PORT: u16 = 8443;
 /// The gateways' own address, which a connection dials where it names none.
