@@ -1,7 +1,7 @@
 //! A host that does not do what it is asked to: nothing passes then that the policy refuses, and
 //! nothing passes with a tag that is not ours.
 
-use crate::budgets::{CASES, ask, send};
+use crate::budgets::{ask, cases, send};
 use crate::host::{Action, Answers, Host, Seen};
 use crate::policies::SMALL;
 
@@ -39,7 +39,7 @@ fn stopped(seen: Seen) -> String {
 /// tell the server name, no mismatch is found.
 #[test]
 fn what_is_refused_stays_refused_whatever_the_host_refuses() {
-    for case in CASES {
+    for case in cases() {
         for call in CALLS {
             let (mut host, normal) = send(case);
             host.world_mut().refused = Some(call);
