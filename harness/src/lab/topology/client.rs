@@ -22,7 +22,7 @@ use crate::lab::config::Address;
 /// How long a request may take, from the connection to the end of the body, unless told.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// An HTTP response. Header names are as sent over HTTP/1, in lower case over HTTP/2.
+/// An HTTP response, its header names in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The status code.
@@ -54,6 +54,20 @@ impl Reply {
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> anyhow::Result<T> {
         serde_json::from_slice(&self.body)
             .with_context(|| format!("status {}, not JSON: {}", self.status, self.text()))
+    }
+}
+
+impl From<raw::Response> for Reply {
+    fn from(response: raw::Response) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let headers = response.headers.iter();
+        Self {
+            status: response.status,
+            headers: headers
+                .map(|(name, value)| (name.clone(), text(value)))
+                .collect(),
+            body: response.body,
+        }
     }
 }
 
@@ -158,8 +172,11 @@ impl Call {
     /// As [`Call::send`], and if the answer is not HTTP/1.
     pub async fn send_raw(&self, bytes: &[u8]) -> anyhow::Result<Reply> {
         let exchange = async {
-            let stream = self.connect().await?;
-            raw::exchange(stream, bytes).await
+            let mut stream = self.connect().await?;
+            match raw::exchange(&mut *stream, bytes).await? {
+                raw::Answer::Response(response) => Ok(response.into()),
+                raw::Answer::Reset(why) => bail!("no response: {why}"),
+            }
         };
         self.in_time(exchange).await
     }

@@ -15,7 +15,7 @@ pub mod client;
 mod description;
 mod nginx;
 mod ports;
-mod raw;
+pub mod raw;
 pub mod roles;
 mod servers;
 mod start;
