@@ -3,8 +3,7 @@
 use anyhow::Context;
 use meridian_tests::raw::Session;
 use meridian_tests::raw::http1::Reader;
-use meridian_tests::raw::http2::Request;
-use meridian_tests::raw::session::ENABLE_CONNECT_PROTOCOL;
+use meridian_tests::raw::http2::{ENABLE_CONNECT_PROTOCOL, Request};
 
 use super::{assert_refused, response, response_of};
 use crate::gateway::{GREETING, Gateway, POLICY, soon};

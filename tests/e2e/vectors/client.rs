@@ -95,7 +95,7 @@ pub(super) async fn send(
             _ => http2::Request::get(authority),
         };
         request.fields.extend(fields);
-        http2::exchange(&mut *stream, &request, DEADLINE).await?
+        http2::exchange(stream, &request, DEADLINE).await?
     } else {
         let request = http1_request(&case.wire, authority, &fields);
         http1::exchange(&mut *stream, &request, DEADLINE).await?

@@ -7,12 +7,11 @@ mod connect;
 pub mod http1;
 pub mod http2;
 pub mod http3;
-pub mod session;
 pub mod tls;
 
 pub use connect::{Connection, Peer, connect};
+pub use http2::{Progress, Session};
 pub use meridian::lab::topology::client::Stream;
 pub use meridian::lab::topology::raw::{Answer, Response};
-pub use session::{Progress, Session};
 
 use meridian::lab::topology::raw::MAX_RESPONSE;

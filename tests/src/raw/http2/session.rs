@@ -8,10 +8,9 @@ use anyhow::{Context, ensure};
 use fluke_hpack::Decoder;
 use tokio::io::AsyncWriteExt;
 
-use super::http2::{
-    PREFACE, Request, code_of, flag, frame, kind, next_frame, request_frames, unpadded,
-};
-use super::{Answer, Response, Stream};
+use super::frames::{PREFACE, code_of, flag, frame, kind, next_frame, unpadded};
+use super::request::Request;
+use crate::raw::{Answer, MAX_RESPONSE, Response, Stream};
 
 /// The setting by which a server offers extended CONNECT (RFC 8441, 3).
 pub const ENABLE_CONNECT_PROTOCOL: u16 = 8;
@@ -64,7 +63,7 @@ impl Session {
         let id = self.next;
         self.next += 2;
         self.streams.insert(id, Progress::default());
-        request_frames(&mut self.out, id, request);
+        request.write(&mut self.out, id);
         id
     }
 
@@ -83,7 +82,7 @@ impl Session {
             fields: fields.collect(),
             end_stream: true,
         };
-        request_frames(&mut self.out, id, &trailers);
+        trailers.write(&mut self.out, id);
     }
 
     /// Waits until the stream has ended.
@@ -209,6 +208,10 @@ impl Session {
                 let progress = self.progress(received.stream)?;
                 let response = progress.response.as_mut().context("DATA before HEADERS")?;
                 response.body.extend_from_slice(bytes);
+                ensure!(
+                    response.body.len() < MAX_RESPONSE,
+                    "the response is longer than {MAX_RESPONSE} bytes"
+                );
                 progress.is_ended |= ends;
             }
             _ => {}
