@@ -11,6 +11,7 @@ mod endings;
 mod expiry;
 mod gateway;
 mod modules;
+mod mutations;
 mod policy_update;
 mod protocols;
 mod spans;
