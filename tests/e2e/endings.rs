@@ -153,7 +153,7 @@ async fn every_request_is_counted_once_however_it_ends() -> anyhow::Result<()> {
             source: Ipv4Addr::new(127, 9, 0, 1).into(),
         };
         let mut connection = connect(&peer).await?;
-        let status = ask(&mut connection, case, &waiting).await?;
+        let status = send_case(&mut connection, case, &waiting).await?;
         assert_eq!(status, case.status, "{}", case.name);
         drop(connection);
         let expected: f64 = case.ended.iter().map(|(_, _, count)| count).sum();
@@ -199,7 +199,7 @@ async fn every_request_is_counted_once_however_it_ends() -> anyhow::Result<()> {
 }
 
 /// Sends the request of a case; gives the status, if there is a response.
-async fn ask(
+async fn send_case(
     connection: &mut Connection,
     case: &Case,
     waiting: &AtomicUsize,
@@ -252,13 +252,14 @@ async fn upstream(waiting: Arc<AtomicUsize>) -> anyhow::Result<SocketAddr> {
         while let Ok((stream, _)) = listener.accept().await {
             let (tries, waiting) = (Arc::clone(&tries), Arc::clone(&waiting));
             // Its end is the client's: Envoy sees the connection closed.
-            tokio::spawn(async move { answer(stream, &tries, &waiting).await });
+            tokio::spawn(async move { respond_by_path(stream, &tries, &waiting).await });
         }
     });
     Ok(address)
 }
 
-async fn answer(
+/// Speaks HTTP/1 by hand: a server library would not hang or close as the paths ask it to.
+async fn respond_by_path(
     mut stream: TcpStream,
     tries: &AtomicUsize,
     waiting: &AtomicUsize,

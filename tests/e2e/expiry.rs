@@ -147,11 +147,11 @@ impl Clients {
         while in_a_row < IN_A_ROW {
             let mut least = usize::MAX;
             for (connection, at) in &mut self.kept {
-                *at = ask(connection, self.states, *at).await?;
+                *at = next_state(connection, self.states, *at).await?;
                 least = least.min(*at);
             }
             let mut fresh = connection(self.server).await?;
-            least = least.min(ask(&mut fresh, self.states, 0).await?);
+            least = least.min(next_state(&mut fresh, self.states, 0).await?);
             self.sent += (KEPT + 1) * HOSTS.len();
             in_a_row = if least >= state { in_a_row + 1 } else { 0 };
             ensure!(
@@ -177,7 +177,7 @@ fn log(gateway: &Gateway) -> String {
 }
 
 /// Asks for every host and gives the state after it: the first from `at` on that each answer fits.
-async fn ask(
+async fn next_state(
     connection: &mut Connection,
     states: &[Statuses],
     mut at: usize,

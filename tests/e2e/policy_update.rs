@@ -89,7 +89,7 @@ impl Load {
 
     /// Sends one request and gives the policy that answered: the first from `least` on that gives
     /// this status. A connection is one worker's, so it never sees an earlier policy again.
-    async fn ask(
+    async fn policy_that_answers(
         &self,
         connection: &mut Connection,
         (host, statuses): (&str, [u16; 3]),
@@ -126,7 +126,7 @@ impl Load {
         mut policy: usize,
     ) -> anyhow::Result<usize> {
         for host in HOSTS {
-            policy = self.ask(connection, host, policy).await?;
+            policy = self.policy_that_answers(connection, host, policy).await?;
         }
         Ok(policy)
     }
@@ -149,7 +149,7 @@ impl Load {
         while self.goes_on() {
             for host in HOSTS {
                 let mut connection = self.connect().await?;
-                self.ask(&mut connection, host, 0).await?;
+                self.policy_that_answers(&mut connection, host, 0).await?;
             }
         }
         Ok(())

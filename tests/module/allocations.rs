@@ -20,7 +20,7 @@ fn request(authority: &str) -> Request<'_> {
 /// One for the authority, which becomes the canonical host, and one for each of SNI, peer and cluster
 /// that the decision asks for.
 #[test]
-fn a_decision_allocates_nothing_of_its_own() {
+fn a_decision_allocates_only_what_its_evidence_arrives_in() {
     let peer = Principal::parse("spiffe://cluster.local/ns/shop/sa/shop");
     let meshed = |authority| Request {
         peer: peer.clone(),

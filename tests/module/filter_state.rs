@@ -65,7 +65,7 @@ fn expected(fields: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_decision_is_one_struct() {
+fn filter_state_holds_the_whole_decision_of_a_request() {
     let policy = crate::policies::sample();
     let mut request = Answers::request("Shop.example.com:8443");
     request.property("source.address", "192.0.2.7:4711");
@@ -114,7 +114,7 @@ fn a_connection_has_no_component_type() {
 
 /// The longest that there is, past the lengths that one byte holds.
 #[test]
-fn the_longest_names_are_whole() {
+fn filter_state_holds_the_longest_names_whole() {
     let label = "a".repeat(63);
     let host = format!("{label}.{label}.{label}.{}", "b".repeat(61));
     let rule = "r".repeat(63);

@@ -31,7 +31,7 @@ fn visible(seen: &Seen) -> String {
 }
 
 #[test]
-fn what_came_before_changes_no_answer() {
+fn the_request_before_changes_no_decision() {
     // A policy whose rules ask for the port too, which is another question about TLS.
     let by_port = SMALL.replace(
         r#""hosts": ["shop.example.com"], "action": "allow""#,
@@ -61,7 +61,7 @@ fn what_came_before_changes_no_answer() {
 }
 
 #[test]
-fn a_guess_costs_one_question_at_most() {
+fn a_wrong_guess_of_tls_costs_one_host_call() {
     let mut host = Host::with_policy("ingress", SMALL);
     let plain = || plaintext("shop.example.com");
     let secure = || tls("shop.example.com", "shop.example.com");

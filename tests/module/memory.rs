@@ -28,7 +28,7 @@ fn policy(hosts: usize, rules: usize, suffix: &str) -> String {
 /// The memory of the shipped module with a policy, in pages of 64 KiB: text, tables, rules, and what
 /// reading took beside them. It begins with a mebibyte of stack, of which a worker touches little.
 #[test]
-fn what_a_policy_takes_of_a_module() {
+fn the_memory_of_a_module_with_a_policy_is_within_budget() {
     for (hosts, rules, suffix, budget) in [
         (10, 10, "", MEBIBYTE + 3),
         (1000, 1000, "", MEBIBYTE + 9),
@@ -50,7 +50,7 @@ fn what_a_policy_takes_of_a_module() {
 /// seconds. A pattern takes nine bytes, and a table may be one eighth empty and more; what is not of
 /// hosts is the rules.
 #[test]
-fn what_many_hosts_take_beside_their_text() {
+fn the_memory_beside_the_text_of_many_hosts_is_within_budget() {
     for (hosts, suffix, budget) in [
         (1_000_000, "", 11_500_000),
         // One too many for a single table of half the size, with a port each.

@@ -104,7 +104,7 @@ fn a_request_costs_the_same_beside_thousands_that_are_open() {
 /// Without memory for what the host answers the module traps, and the host refuses: evidence that
 /// seems not to be there could let a request pass.
 #[test]
-fn without_memory_nothing_is_answered() {
+fn an_allocation_that_does_not_fit_traps() {
     let mut host = Host::with_policy("inbound", PLAIN);
     host.limit_memory();
     let mut last = 0;

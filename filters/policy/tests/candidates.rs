@@ -6,7 +6,7 @@ use meridian_policy::{Reason, Standing, Subject};
 use meridian_vectors::{Connections, Vectors, connections};
 
 #[test]
-fn the_winner_and_the_dry_run_are_the_decision_s() {
+fn the_winner_and_the_dry_run_are_the_decision_s_for_every_request() {
     let (mut by_rule, mut by_dry_run) = (0, 0);
     for vectors in Vectors::all() {
         for case in &vectors.cases {
@@ -47,7 +47,7 @@ fn the_winner_and_the_dry_run_are_the_decision_s() {
 }
 
 #[test]
-fn so_they_are_of_a_connection() {
+fn the_winner_is_the_decision_s_rule_for_every_connection() {
     let connections = Connections::with_port(connections::PORT);
     let mut by_rule = 0;
     for case in &connections.cases {

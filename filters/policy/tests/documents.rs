@@ -5,7 +5,7 @@
 use meridian_policy::Policy;
 
 #[test]
-fn every_mistake_has_its_place() {
+fn every_error_names_the_field_it_is_in() {
     let rule = |fields: &str| {
         format!(
             r#"{{"hosts": {{"ingress": {{"rules": [{{"name": "a", "hosts": ["a.test"], "action": "allow"{fields}}}]}}}}}}"#

@@ -398,7 +398,7 @@ fn check_reports_every_error_with_its_place() {
 }
 
 #[test]
-fn check_survives_documents_that_are_none() {
+fn check_reports_text_that_is_no_policy_as_an_error() {
     for text in [
         &b""[..],
         b"\xff\xfe",

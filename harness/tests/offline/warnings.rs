@@ -56,7 +56,7 @@ fn a_policy_without_a_fault_has_no_warning() {
 }
 
 #[test]
-fn the_mesh_is_looked_at_first() {
+fn warnings_of_the_mesh_come_first() {
     let paths = |policy: &str| -> Vec<String> {
         warnings_of(policy)
             .into_iter()
@@ -73,7 +73,7 @@ fn the_mesh_is_looked_at_first() {
 }
 
 #[test]
-fn a_mesh_that_holds_every_host_has_no_outside() {
+fn a_mesh_host_that_matches_every_host_is_warned_of() {
     for host in ["*", "0.0.0.0/0", "*:443"] {
         let found = warnings_of(&MESH.replace(
             "mesh: {",
@@ -87,7 +87,7 @@ fn a_mesh_that_holds_every_host_has_no_outside() {
 }
 
 #[test]
-fn a_wildcard_that_no_identity_has() {
+fn a_principal_pattern_that_matches_no_identity_is_warned_of() {
     let rule = |pattern: &str| {
         let from = format!("from: {{principals: ['{pattern}']}}");
         of_rules(
@@ -140,7 +140,7 @@ fn a_wildcard_that_no_identity_has() {
 }
 
 #[test]
-fn a_host_that_another_rule_always_decides() {
+fn a_host_that_another_rule_always_decides_is_warned_of() {
     let found = of_rules(
         "ingress",
         &[
@@ -179,7 +179,7 @@ fn a_host_that_another_rule_always_decides() {
 }
 
 #[test]
-fn hosts_that_are_there_twice() {
+fn a_host_written_twice_is_warned_of() {
     let found = of_rules(
         "ingress",
         &["name: a, action: allow, hosts: [a.example.com, A.Example.com., '0x7f.1', 127.0.0.1]"],
@@ -204,7 +204,7 @@ fn hosts_that_are_there_twice() {
 }
 
 #[test]
-fn conditions_that_contradict_each_other() {
+fn conditions_that_contradict_each_other_are_warned_of() {
     for (section, rule, path, message) in [
         (
             "ingress",
@@ -267,7 +267,7 @@ fn conditions_that_contradict_each_other() {
 }
 
 #[test]
-fn what_is_wider_than_a_section_that_denies() {
+fn an_allowed_pattern_as_wide_as_a_public_suffix_is_warned_of() {
     let wide = "name: a, action: allow, hosts: ['*', '*.com', 0.0.0.0/0, '::/0', '*:443', '*.example.com']";
     let found = of_rules("egress", &[wide]);
     let paths: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
@@ -288,7 +288,7 @@ fn what_is_wider_than_a_section_that_denies() {
 }
 
 #[test]
-fn names_that_look_alike() {
+fn names_that_look_alike_are_warned_of() {
     let found = warnings_of(&format!(
         "{MESH}hosts:\n  ingress: {{rules: [{{name: a, action: allow, hosts: [shop.example.com]}}]}}\n  \
          egress: {{rules: [{{name: b, action: allow, hosts: ['*.\u{455}hop.example.com', \u{430}\u{440}\u{440}\u{4cf}\u{435}.com]}}]}}",
@@ -334,7 +334,7 @@ fn warnings_fail_only_in_strict_mode() {
 
 /// Rules over the same host are looked up by their conditions, not compared in pairs.
 #[test]
-fn thousands_of_rules_over_the_same_hosts() {
+fn thousands_of_rules_for_the_same_hosts_are_checked_without_comparing_pairs() {
     let rules: Vec<Value> = (0..2_000)
         .map(|rule| {
             json!({

@@ -60,7 +60,7 @@ fn rules(rules: usize, hosts: usize) -> String {
 }
 
 #[test]
-fn aliases_in_reason_are_followed() {
+fn a_long_list_behind_a_few_aliases_is_read() {
     // A list in many rules, and a long one at every vantage point.
     let names: Vec<String> = (0..50_000)
         .map(|number| format!("h{number}.example"))
@@ -82,7 +82,7 @@ fn aliases_in_reason_are_followed() {
 }
 
 #[test]
-fn a_list_in_every_rule_is_refused_where_it_becomes_too_much() {
+fn aliases_that_expand_beyond_the_limit_are_refused_with_their_place() {
     // 100 kB of names in each of 10,000 rules: a gigabyte, and its nodes.
     let text = rules(10_000, 6_000);
     let (code, stdout, stderr) = check(&text);
@@ -101,7 +101,7 @@ fn a_list_in_every_rule_is_refused_where_it_becomes_too_much() {
 }
 
 #[test]
-fn laughs_by_the_billion_are_refused() {
+fn nested_aliases_that_grow_exponentially_are_refused() {
     let mut text = "a0: &a0 [lol]\n".to_owned();
     for list in 1..=12 {
         let aliases = vec![format!("*a{}", list - 1); 30].join(", ");
@@ -116,7 +116,7 @@ fn laughs_by_the_billion_are_refused() {
 }
 
 #[test]
-fn expectations_are_bounded_too() {
+fn expectations_with_too_many_aliases_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("expectations.yaml");
     let string = "x".repeat(100_000);

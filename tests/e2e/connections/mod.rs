@@ -368,7 +368,7 @@ fn each_string(value: &mut Value, change: &dyn Fn(&mut String)) {
 
 /// What an operator gets wrong must not open the door.
 #[tokio::test]
-async fn a_network_filter_that_is_none_lets_nothing_pass() {
+async fn a_misconfigured_network_filter_lets_nothing_pass() {
     let gateway = Gateway::new("test-connections-wrong").await;
     let open = json!({"hosts": {"egress": {"default": "allow"}}});
     let bootstrap = gateway.bootstrap(Vantage::Egress, &open);

@@ -115,7 +115,7 @@ impl Drop for Upstream {
 }
 
 async fn serve_http(stream: TcpStream, record: Arc<Record>) {
-    let service = service_fn(|request| answer(request, Arc::clone(&record)));
+    let service = service_fn(|request| record_and_reply(request, Arc::clone(&record)));
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http2().enable_connect_protocol();
     // How a connection ends is what the tests look at from the other side.
@@ -126,7 +126,8 @@ async fn serve_http(stream: TcpStream, record: Arc<Record>) {
 
 type Body = BoxBody<Bytes, std::convert::Infallible>;
 
-async fn answer(
+/// Keeps what has arrived and answers as [`Upstream::http`] says.
+async fn record_and_reply(
     mut request: Request<Incoming>,
     record: Arc<Record>,
 ) -> anyhow::Result<Response<Body>> {

@@ -10,7 +10,7 @@ use crate::gateway::{Gateway, NAMES, POLICY, soon};
 /// So many that every worker has had one.
 const CONNECTIONS: usize = 8;
 
-async fn ask(mut stream: Box<dyn meridian_tests::raw::Stream>) -> anyhow::Result<Response> {
+async fn get_guess(mut stream: Box<dyn meridian_tests::raw::Stream>) -> anyhow::Result<Response> {
     let mut reader = Reader::new(&mut *stream);
     let request = b"GET /guess HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
     reader.send(request).await?;
@@ -25,7 +25,7 @@ async fn after_requests_without_tls_a_wrong_server_name_is_still_refused() -> an
     for _ in 0..3 {
         // Twice, because the second comes after one without TLS.
         for _ in 0..2 * CONNECTIONS {
-            let served = ask(gateway.connect("http").await?).await?;
+            let served = get_guess(gateway.connect("http").await?).await?;
             assert_served(&served, "GET shop.example.com /guess");
         }
         let server = gateway.address("quic").await?;
@@ -35,13 +35,13 @@ async fn after_requests_without_tls_a_wrong_server_name_is_still_refused() -> an
         let misdirected = soon(quic.exchange(request, b"")).await?.response;
         assert_eq!(misdirected.status, 421);
         for _ in 0..CONNECTIONS {
-            let served = ask(gateway.connect("http").await?).await?;
+            let served = get_guess(gateway.connect("http").await?).await?;
             assert_served(&served, "GET shop.example.com /guess");
         }
         for _ in 0..CONNECTIONS {
-            let misdirected = ask(gateway.connect_tls(api, &[]).await?).await?;
+            let misdirected = get_guess(gateway.connect_tls(api, &[]).await?).await?;
             assert_eq!(misdirected.status, 421);
-            let served = ask(gateway.connect_tls(shop, &[]).await?).await?;
+            let served = get_guess(gateway.connect_tls(shop, &[]).await?).await?;
             assert_served(&served, "GET shop.example.com /guess");
         }
     }

@@ -221,7 +221,7 @@ proptest! {
     }
 
     #[test]
-    fn case_a_trailing_dot_and_an_empty_port_say_nothing(raw in authority()) {
+    fn case_a_trailing_dot_and_an_empty_port_do_not_change_the_host(raw in authority()) {
         let Ok(once) = Authority::parse(&raw) else { return Ok(()) };
         let host = once.host.to_string();
         for spelling in [host.to_ascii_uppercase(), format!("{host}:")] {
@@ -277,7 +277,7 @@ proptest! {
     }
 
     #[test]
-    fn a_decision_holds_together(seed in any::<u64>(), asked in asked()) {
+    fn decision_refusal_label_and_tags_of_a_verdict_agree(seed in any::<u64>(), asked in asked()) {
         let policy = Policy::from_json(document(seed).to_string().as_bytes()).unwrap();
         for vantage in Vantage::ALL {
             let verdict = asked.decide(&policy, *vantage);

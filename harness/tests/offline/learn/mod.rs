@@ -192,7 +192,7 @@ fn the_fragment_says_who_asked_how_often_and_when() {
 }
 
 #[test]
-fn logs_of_other_formats_and_selections_are_taken_as_asked() {
+fn entries_are_selected_by_vantage_time_decision_and_count() {
     let mut log = times(
         2,
         &json!({
@@ -236,7 +236,7 @@ fn logs_of_other_formats_and_selections_are_taken_as_asked() {
 }
 
 #[test]
-fn standard_input_gzip_and_malformed_lines() {
+fn learn_reads_gzip_from_standard_input_and_passes_malformed_lines_over() {
     let world = World::new(&[at_egress("api.other.example")]);
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     writeln!(encoder, "{}", at_egress("api.other.example")).unwrap();
@@ -277,7 +277,7 @@ fn standard_input_gzip_and_malformed_lines() {
 }
 
 #[test]
-fn misuse_is_told_from_findings() {
+fn misuse_exits_2_and_findings_exit_1() {
     let world = World::new(&[]);
     world.write("bad.yaml", "hosts: {egress: {rule: []}}");
     world.write("other.log", "hello\n");
@@ -303,6 +303,8 @@ fn misuse_is_told_from_findings() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?} {text}");
         assert!(text.contains(error), "{arguments:?} {text}");
     }
+    let proposes = World::new(&times(2, &at_egress("api.other.example")));
+    assert_eq!(proposes.learn(&[]).1, Some(1));
     // No traffic is nothing to propose.
     let (text, code) = world.learn(&["--since", "7d"]);
     assert_eq!(code, Some(0));

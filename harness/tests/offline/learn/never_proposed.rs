@@ -82,7 +82,7 @@ fn what_looks_odd_is_listed_apart_and_never_proposed() {
 }
 
 #[test]
-fn nothing_but_odd_names_is_nothing_to_propose() {
+fn a_log_of_odd_names_alone_exits_0_without_a_proposal() {
     let world = World::new(&times(3, &at_egress("198.51.100.7")));
     for format in ["fragment", "service-entries"] {
         let (text, code) = world.learn(&["--format", format]);
