@@ -8,6 +8,7 @@
 mod connections;
 mod egress;
 mod ingress;
+mod ports;
 mod sidecar;
 
 use crate::host::{Action, Answers, Host, Seen, is_lean};
