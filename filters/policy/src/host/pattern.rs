@@ -1,5 +1,6 @@
 //! Host patterns: what a rule's `hosts` and `notHosts`, `mesh.hosts` and `components.system.hosts` hold.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -31,6 +32,19 @@ pub enum HostPattern {
     Suffix(Name),
     /// `10.0.0.0/8` or `10.1.2.3`: address literals in this network; a single address is a network of full length.
     Network(IpNet),
+}
+
+/// The canonical text, which [`Pattern::parse`] reads as this pattern again: a single address is a
+/// network of full length.
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Exact(name) => f.write_str(name.as_str()),
+            Self::Suffix(name) => write!(f, "*.{}", name.as_str()),
+            Self::Network(network) => network.fmt(f),
+        }
+    }
 }
 
 /// Why a text is not a pattern, and what to write instead.
@@ -239,6 +253,24 @@ mod tests {
                     assert_eq!(contains(&network, *other), expected, "{network} {other}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_shown_as_it_is_read() {
+        for (text, canonical) in [
+            ("*", "*"),
+            ("*:443", "*"),
+            ("Shop.Example.com.:8080", "shop.example.com"),
+            ("*.Example.com", "*.example.com"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.1.2.3", "10.1.2.3/32"),
+            ("[2001:DB8:0::1]:80", "2001:db8::1/128"),
+            ("[::ffff:10.1.2.3]", "10.1.2.3/32"),
+        ] {
+            let host = Pattern::parse(text).unwrap().host;
+            assert_eq!(host.to_string(), canonical, "{text}");
+            assert_eq!(Pattern::parse(canonical).unwrap().host, host, "{text}");
         }
     }
 

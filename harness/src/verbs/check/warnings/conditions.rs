@@ -228,7 +228,7 @@ impl NotHosts {
         let list = written["notHosts"].as_array().map(Vec::as_slice);
         let patterns = list.unwrap_or_default().iter().filter_map(|text| {
             let pattern = Pattern::parse(text.as_str()?).ok()?;
-            Some((super::sections::key(&pattern.host), pattern.port))
+            Some((pattern.host.to_string(), pattern.port))
         });
         Self(patterns.collect())
     }
@@ -242,7 +242,7 @@ impl NotHosts {
             self.0.contains(&(key.clone(), None))
                 || pattern.port.is_some() && self.0.contains(&(key, pattern.port))
         };
-        if has("*".to_owned()) || has(super::sections::key(&pattern.host)) {
+        if has("*".to_owned()) || has(pattern.host.to_string()) {
             return true;
         }
         match &pattern.host {

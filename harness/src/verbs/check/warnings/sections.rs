@@ -34,16 +34,6 @@ pub(super) fn of(file: &PolicyFile, vantage: Vantage) -> Vec<ConfigError> {
     check.report()
 }
 
-/// The canonical text of a pattern's host, without its port.
-pub(super) fn key(host: &HostPattern) -> String {
-    match host {
-        HostPattern::Any => "*".to_owned(),
-        HostPattern::Exact(name) => name.as_str().to_owned(),
-        HostPattern::Suffix(name) => format!("*.{}", name.as_str()),
-        HostPattern::Network(network) => network.to_string(),
-    }
-}
-
 /// A host of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Listed {
