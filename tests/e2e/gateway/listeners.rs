@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use meridian::lab::config::access_log::{AccessLog, Logged};
-use meridian::lab::config::connections::{Connections, Position};
+use meridian::lab::config::connections::Connections;
+use meridian::lab::config::position::Position;
 use meridian::lab::config::stats::stats_config;
 use meridian::lab::config::tls::{ClientCertificate, Credentials, downstream};
 use serde_json::{Value, json};

@@ -4,9 +4,10 @@ use meridian_policy::Vantage;
 use serde_json::Value;
 
 use super::cluster::{dynamic_forward_proxy_filter, inside_filter};
-use super::connections::{Connections, Position};
+use super::connections::Connections;
 use super::listener::{Listener, PeerAuthentication, TrafficDirection, mesh};
 use super::passthrough::Passthrough;
+use super::position::Position;
 use super::routes::{Route, upstreams};
 use super::{Address, Proxy, bootstrap};
 

@@ -3,9 +3,10 @@
 use meridian_policy::Vantage;
 use serde_json::Value;
 
-use super::connections::{Connections, Position};
+use super::connections::Connections;
 use super::listener::{Listener, TrafficDirection, plaintext, terminated};
 use super::passthrough::Passthrough;
+use super::position::Position;
 use super::routes::{Route, upstreams};
 use super::tls::{self, ClientCertificate, Credentials};
 use super::{Address, Proxy, bootstrap};

@@ -15,6 +15,7 @@ pub mod egress;
 pub mod ingress;
 pub mod listener;
 pub mod passthrough;
+pub mod position;
 pub mod routes;
 pub mod sidecar;
 pub mod stats;

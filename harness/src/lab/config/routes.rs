@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::cluster::Upstream;
-use super::connections::Position;
+use super::position::Position;
 
 /// A virtual host.
 #[derive(Debug, Clone)]

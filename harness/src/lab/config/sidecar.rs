@@ -4,8 +4,9 @@ use meridian_policy::Vantage;
 use serde_json::Value;
 
 use super::cluster::Upstream;
-use super::connections::{Connections, Position};
+use super::connections::Connections;
 use super::listener::{Listener, PeerAuthentication, TrafficDirection, mesh, plaintext};
+use super::position::Position;
 use super::routes::{Route, upstreams};
 use super::{Address, Proxy, bootstrap};
 
