@@ -4,6 +4,7 @@ mod explanation;
 mod file;
 pub mod query;
 pub mod series;
+pub mod written;
 pub mod yaml;
 
 pub use explanation::Explanation;

@@ -13,15 +13,21 @@ use crate::host::pattern::contains;
 use crate::model::mesh::{is_of_label, is_of_principal, read_networks};
 use crate::{Action, Evidence, Principal, PrincipalPattern};
 
-/// The condition `from`: who calls. All its fields must hold.
+/// The condition `from`: who calls. All its fields must hold; a list that is there is not empty.
 #[derive(Debug, Clone, Default)]
 pub struct CallerConditions {
-    principals: Option<Vec<PrincipalPattern>>,
-    not_principals: Option<Vec<PrincipalPattern>>,
-    namespaces: Option<Vec<PrincipalPattern>>,
-    not_namespaces: Option<Vec<PrincipalPattern>>,
-    cidrs: Option<Vec<IpNet>>,
-    not_cidrs: Option<Vec<IpNet>>,
+    /// The identities that may call.
+    pub principals: Option<Vec<PrincipalPattern>>,
+    /// The identities that may not.
+    pub not_principals: Option<Vec<PrincipalPattern>>,
+    /// The namespaces whose workloads may call.
+    pub namespaces: Option<Vec<PrincipalPattern>>,
+    /// The namespaces whose workloads may not.
+    pub not_namespaces: Option<Vec<PrincipalPattern>>,
+    /// The networks of source addresses that may call.
+    pub cidrs: Option<Vec<IpNet>>,
+    /// The networks of source addresses that may not.
+    pub not_cidrs: Option<Vec<IpNet>>,
 }
 
 /// The condition that keeps a rule from taking part.

@@ -3,12 +3,13 @@
 use std::cmp::Reverse;
 
 use meridian_policy::{
-    Action, Candidate, Direction, Host, HostPattern, Pattern, Policy, Request, Standing, Subject,
-    Unmet, Vantage,
+    Action, Candidate, Direction, Host, HostPattern, Policy, Request, Standing, Subject, Unmet,
+    Vantage,
 };
 use serde_json::{Value, json};
 
 use crate::policy::PolicyFile;
+use crate::policy::written::WrittenRule;
 
 /// How many candidates the table shows; JSON has them all.
 const TABLE_ROWS: usize = 20;
@@ -107,22 +108,19 @@ struct Matching {
 }
 
 impl Matching {
-    /// The rule's most specific pattern with the candidate's port. The compiled policy no longer
-    /// has the texts, the document does.
+    /// The rule's most specific pattern with the candidate's port.
     fn of(file: &PolicyFile, vantage: Vantage, candidate: &Candidate, host: Option<&Host>) -> Self {
-        let rule = &file.json["hosts"][vantage.as_str()]["rules"][candidate.rule];
-        let hosts = rule["hosts"].as_array().map(Vec::as_slice);
+        let rule = file.written().rule(vantage, candidate.rule);
+        let hosts = rule.map(WrittenRule::hosts).unwrap_or_default();
         let matching = hosts
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|text| {
-                let text = text.as_str()?;
-                let pattern = Pattern::parse(text).ok()?;
-                let fits = pattern.port == candidate.only_port && matches(&pattern.host, host);
-                fits.then(|| Self {
-                    text: text.to_owned(),
-                    host: pattern.host,
-                })
+            .parsed()
+            .filter(|written| {
+                let pattern = &written.pattern;
+                pattern.port == candidate.only_port && matches(&pattern.host, host)
+            })
+            .map(|written| Self {
+                text: written.text.to_owned(),
+                host: written.pattern.host,
             })
             .max_by_key(|matching| Reverse(matching.host.specificity()));
         matching.unwrap_or(Self {

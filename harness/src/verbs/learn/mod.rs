@@ -207,11 +207,9 @@ fn learn<'o>(
 
 /// True if a rule at egress says who may call by identity.
 fn names_callers(file: &PolicyFile) -> bool {
-    let rules = file.json["hosts"]["egress"]["rules"].as_array();
-    rules.into_iter().flatten().any(|rule| {
-        let from = &rule["from"];
-        from.get("namespaces").is_some() || from.get("principals").is_some()
-    })
+    let rules = &file.policy.section(Vantage::Egress).rules;
+    let mut callers = rules.iter().filter_map(|rule| rule.from.as_deref());
+    callers.any(|from| from.namespaces.is_some() || from.principals.is_some())
 }
 
 fn read_policy(path: &Path) -> anyhow::Result<(String, PolicyFile)> {

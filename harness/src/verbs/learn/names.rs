@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use meridian_policy::{HostPattern, Pattern, Vantage};
-use serde_json::Value;
+use meridian_policy::{Action, HostPattern, Vantage};
 
 use crate::policy::PolicyFile;
 use crate::verbs::check::warnings::look_alikes::skeleton_of;
@@ -41,15 +40,10 @@ impl Looks {
     pub fn add_policy(&mut self, file: &PolicyFile) {
         let service_domain = &file.policy.mesh.service_domain;
         for vantage in Vantage::ALL {
-            let rules = file.json["hosts"][vantage.as_str()]["rules"].as_array();
-            let allowing = rules
-                .into_iter()
-                .flatten()
-                .filter(|rule| rule["action"] == "allow");
-            let hosts = allowing.filter_map(|rule| rule["hosts"].as_array());
-            for text in hosts.flatten().filter_map(Value::as_str) {
-                if let Ok(pattern) = Pattern::parse(text)
-                    && let HostPattern::Exact(name) | HostPattern::Suffix(name) = pattern.host
+            let rules = file.written().rules(*vantage);
+            let allowing = rules.filter(|rule| rule.compiled.action == Action::Allow);
+            for host in allowing.flat_map(|rule| rule.hosts().parsed()) {
+                if let HostPattern::Exact(name) | HostPattern::Suffix(name) = host.pattern.host
                     && let Some(domain) = owned_by(name.as_str(), service_domain.as_str())
                 {
                     self.add(domain, u64::MAX);

@@ -4,33 +4,26 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use crate::policy::written::WrittenRule;
+
 /// The conditions of every rule as sets of numbers: two conditions have one number if they are
 /// written alike.
 pub(super) struct ConditionSets(Vec<Box<[u32]>>);
 
 impl ConditionSets {
-    pub(super) fn of(rules: &[Value]) -> Self {
+    pub(super) fn of(rules: &[WrittenRule<'_>]) -> Self {
         let mut numbers: HashMap<String, u32> = HashMap::new();
-        let mut of_condition = |path: &str, value: &Value| {
+        let mut number_of = |field: &str, value: &Value| {
             let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
             *numbers
-                .entry(format!("{path} {}", canonical(value)))
+                .entry(format!("{field} {}", canonical(value)))
                 .or_insert(next)
         };
         let sets = rules.iter().map(|rule| {
-            let mut set = Vec::new();
-            for (field, value) in rule.as_object().into_iter().flatten() {
-                match field.as_str() {
-                    _ if value.is_null() => {}
-                    "name" | "hosts" | "action" | "dryRun" => {}
-                    "from" => {
-                        let fields = value.as_object().into_iter().flatten();
-                        let given = fields.filter(|(_, value)| !value.is_null());
-                        set.extend(given.map(|(field, value)| of_condition(field, value)));
-                    }
-                    field => set.push(of_condition(field, value)),
-                }
-            }
+            let conditions = rule.conditions();
+            let mut set: Vec<u32> = conditions
+                .map(|(field, value)| number_of(field, value))
+                .collect();
             set.sort_unstable();
             set.into_boxed_slice()
         });

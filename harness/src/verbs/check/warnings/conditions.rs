@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 
 use meridian_policy::{
-    Action, Direction, Host, HostPattern, Mesh, Pattern, Principal, PrincipalPattern, Rule, Vantage,
+    Action, CallerConditions, Direction, Host, HostPattern, Mesh, Pattern, Principal,
+    PrincipalPattern, Rule, Vantage,
 };
-use serde_json::Value;
+
+use crate::policy::written::WrittenHosts;
 
 /// Why a rule can never match, whatever the host: the field and what is wrong with it.
 pub(super) struct Contradiction {
@@ -18,26 +20,18 @@ pub(super) struct Contradiction {
 }
 
 /// The contradiction in a rule's conditions, if there is one.
-pub(super) fn contradiction(
-    mesh: &Mesh,
-    vantage: Vantage,
-    rule: &Rule,
-    written: &Value,
-) -> Option<Contradiction> {
-    directions(mesh, vantage, rule)
-        .or_else(|| no_identity(vantage, rule, &written["from"]))
-        .or_else(|| no_principal(&written["from"]))
-        .or_else(|| excluded(&written["from"]))
+pub(super) fn contradiction(mesh: &Mesh, vantage: Vantage, rule: &Rule) -> Option<Contradiction> {
+    directions(mesh, vantage, rule).or_else(|| {
+        let from = rule.from.as_deref()?;
+        no_identity(vantage, rule.action, from)
+            .or_else(|| no_principal(from))
+            .or_else(|| excluded(from))
+    })
 }
 
 /// Principals with wildcards none of which any identity begins or ends with.
-fn no_principal(from: &Value) -> Option<Contradiction> {
-    let written = from["principals"].as_array()?;
-    let can_match = |text: &Value| {
-        let pattern = text.as_str().and_then(PrincipalPattern::parse);
-        pattern.is_some_and(|pattern| can_match(&pattern))
-    };
-    if written.iter().any(can_match) {
+fn no_principal(from: &CallerConditions) -> Option<Contradiction> {
+    if from.principals.as_ref()?.iter().any(can_match) {
         return None;
     }
     Some(Contradiction {
@@ -95,20 +89,20 @@ fn can_be(mesh: &Mesh, vantage: Vantage, direction: Direction) -> bool {
 }
 
 /// An application's own connection to its sidecar is not TLS of the mesh.
-fn no_identity(vantage: Vantage, rule: &Rule, from: &Value) -> Option<Contradiction> {
+fn no_identity(vantage: Vantage, action: Action, from: &CallerConditions) -> Option<Contradiction> {
     if vantage != Vantage::Outbound {
         return None;
     }
-    let is_allow = rule.action == Action::Allow;
+    let is_allow = action == Action::Allow;
     let fields = [
-        ("principals", "from.principals", true),
-        ("namespaces", "from.namespaces", true),
-        ("notPrincipals", "from.notPrincipals", is_allow),
-        ("notNamespaces", "from.notNamespaces", is_allow),
+        (&from.principals, "from.principals", true),
+        (&from.namespaces, "from.namespaces", true),
+        (&from.not_principals, "from.notPrincipals", is_allow),
+        (&from.not_namespaces, "from.notNamespaces", is_allow),
     ];
     let (_, field, _) = fields
         .into_iter()
-        .find(|(name, _, needs)| *needs && !from[*name].is_null())?;
+        .find(|(list, _, needs)| *needs && list.is_some())?;
     Some(Contradiction {
         field,
         message: "needs an identity, and at outbound the application's connection has none"
@@ -118,26 +112,17 @@ fn no_identity(vantage: Vantage, rule: &Rule, from: &Value) -> Option<Contradict
 }
 
 /// A positive list that lies wholly in its negative one.
-fn excluded(from: &Value) -> Option<Contradiction> {
-    let strings = |name: &str| -> Vec<&str> {
-        let list = from[name].as_array().map(Vec::as_slice);
-        list.unwrap_or_default()
-            .iter()
-            .filter_map(Value::as_str)
-            .collect()
-    };
-    let patterns = |name| -> Vec<PrincipalPattern> {
-        let texts = strings(name).into_iter();
-        texts.filter_map(PrincipalPattern::parse).collect()
-    };
+fn excluded(from: &CallerConditions) -> Option<Contradiction> {
+    let principals = from.principals.as_deref().unwrap_or_default();
+    let not_principals = from.not_principals.as_deref().unwrap_or_default();
+    let namespaces = from.namespaces.as_deref().unwrap_or_default();
+    let not_namespaces = from.not_namespaces.as_deref().unwrap_or_default();
     let all_in = |of: &[PrincipalPattern], not: &[PrincipalPattern]| {
         !of.is_empty()
             && of
                 .iter()
                 .all(|one| not.iter().any(|not| holds_all(not, one)))
     };
-    let principals = patterns("principals");
-    let namespaces = patterns("namespaces");
     let contradiction = |field, message: &str| {
         Some(Contradiction {
             field,
@@ -145,10 +130,10 @@ fn excluded(from: &Value) -> Option<Contradiction> {
             hint: "remove what is excluded from one of the two",
         })
     };
-    if all_in(&principals, &patterns("notPrincipals")) {
+    if all_in(principals, not_principals) {
         return contradiction("from.notPrincipals", "leaves out all of from.principals");
     }
-    if all_in(&namespaces, &patterns("notNamespaces")) {
+    if all_in(namespaces, not_namespaces) {
         return contradiction("from.notNamespaces", "leaves out all of from.namespaces");
     }
     // An exact principal tells its namespace.
@@ -162,7 +147,7 @@ fn excluded(from: &Value) -> Option<Contradiction> {
         })
         .collect();
     let of_principals = of_principals.unwrap_or_default();
-    if all_in(&of_principals, &patterns("notNamespaces")) {
+    if all_in(&of_principals, not_namespaces) {
         return contradiction("from.notNamespaces", "leaves out all of from.principals");
     }
     let is_elsewhere = |pattern: &PrincipalPattern| {
@@ -177,32 +162,13 @@ fn excluded(from: &Value) -> Option<Contradiction> {
             "has the namespace of none of from.principals",
         );
     }
-    let networks = |name| -> Vec<HostPattern> {
-        let texts = strings(name).into_iter();
-        texts
-            .filter_map(|text| Some(Pattern::parse(&bracketed(text)).ok()?.host))
-            .collect()
-    };
-    let (cidrs, not) = (networks("cidrs"), networks("notCidrs"));
-    let in_not = |one: &HostPattern| {
-        not.iter().any(|not| {
-            matches!((one, not),
-        (HostPattern::Network(one), HostPattern::Network(not)) if not.contains(one))
-        })
-    };
-    if !cidrs.is_empty() && cidrs.iter().all(in_not) {
+    let cidrs = from.cidrs.as_deref().unwrap_or_default();
+    let not_cidrs = from.not_cidrs.as_deref().unwrap_or_default();
+    let mut cidrs = cidrs.iter().peekable();
+    if cidrs.peek().is_some() && cidrs.all(|one| not_cidrs.iter().any(|not| not.contains(one))) {
         return contradiction("from.notCidrs", "leaves out all of from.cidrs");
     }
     None
-}
-
-/// A host pattern has an IPv6 address in brackets, a network has none.
-fn bracketed(network: &str) -> String {
-    if network.contains(':') && !network.contains('/') {
-        format!("[{network}]")
-    } else {
-        network.to_owned()
-    }
 }
 
 /// True if `wide` matches all that `narrow` matches.
@@ -224,13 +190,10 @@ fn holds_all(wide: &PrincipalPattern, narrow: &PrincipalPattern) -> bool {
 pub(super) struct NotHosts(HashSet<(String, Option<u16>)>);
 
 impl NotHosts {
-    pub(super) fn of(written: &Value) -> Self {
-        let list = written["notHosts"].as_array().map(Vec::as_slice);
-        let patterns = list.unwrap_or_default().iter().filter_map(|text| {
-            let pattern = Pattern::parse(text.as_str()?).ok()?;
-            Some((pattern.host.to_string(), pattern.port))
-        });
-        Self(patterns.collect())
+    pub(super) fn of(hosts: WrittenHosts<'_>) -> Self {
+        let patterns = hosts.parsed().map(|host| host.pattern);
+        let keys = patterns.map(|pattern| (pattern.host.to_string(), pattern.port));
+        Self(keys.collect())
     }
 
     /// True if they hold all that a pattern matches.

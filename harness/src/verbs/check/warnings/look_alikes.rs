@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
-use meridian_policy::{ConfigError, HostPattern, Pattern, Vantage};
-use serde_json::Value;
+use meridian_policy::{ConfigError, HostPattern, Vantage};
 use unicode_security::confusable_detection::skeleton;
 
 use super::warning;
 use crate::policy::PolicyFile;
+
+/// How a label in A-label form begins.
+const A_LABEL: &str = "xn--";
 
 /// A name in a rule, without the `*.` of a wildcard.
 struct Listed {
@@ -17,32 +19,34 @@ struct Listed {
 
 /// The names with an A-label that look like another name of the policy, or like one in ASCII.
 pub(super) fn of(file: &PolicyFile) -> Vec<ConfigError> {
-    let mut international = Vec::new();
-    each_host(file, |text, path| {
-        if text.to_ascii_lowercase().contains("xn--") {
-            let name = name(text).filter(|name| name.contains("xn--"));
-            international.extend(name.map(|name| Listed { name, path: path() }));
-        }
-    });
-    if international.is_empty() {
+    let mut rules = Vantage::ALL.iter().flat_map(|at| file.written().rules(*at));
+    let is_international = |text: &str| text.to_ascii_lowercase().contains(A_LABEL);
+    if !rules.any(|rule| rule.hosts().texts().any(is_international)) {
         return Vec::new();
     }
+    let mut international = Vec::new();
+    each_name(file, |name, path| {
+        if name.contains(A_LABEL) {
+            let (name, path) = (name.to_owned(), path());
+            international.push(Listed { name, path });
+        }
+    });
     let mut by_skeleton: HashMap<String, Vec<Listed>> = international
         .iter()
         .map(|listed| (skeleton_of(&listed.name), Vec::new()))
         .collect();
     let ascii = AsciiSkeleton::new();
-    each_host(file, |text, path| {
-        let Some(name) = name(text) else { return };
-        let skeleton = if name.contains("xn--") {
-            skeleton_of(&name)
+    each_name(file, |name, path| {
+        let skeleton = if name.contains(A_LABEL) {
+            skeleton_of(name)
         } else {
-            ascii.of(&name)
+            ascii.of(name)
         };
         if let Some(alike) = by_skeleton.get_mut(&skeleton)
             && alike.iter().all(|other| other.name != name)
         {
-            alike.push(Listed { name, path: path() });
+            let (name, path) = (name.to_owned(), path());
+            alike.push(Listed { name, path });
         }
     });
     let warnings = international.iter().filter_map(|listed| {
@@ -70,24 +74,17 @@ pub(super) fn of(file: &PolicyFile) -> Vec<ConfigError> {
     warnings.collect()
 }
 
-/// Calls `each` with every host of every rule and its path.
-fn each_host(file: &PolicyFile, mut each: impl FnMut(&str, &dyn Fn() -> String)) {
+/// Calls `each` with every name in the hosts of a rule, without the `*.` of a wildcard, and its path.
+fn each_name(file: &PolicyFile, mut each: impl FnMut(&str, &dyn Fn() -> String)) {
     for vantage in Vantage::ALL {
-        let rules = file.json["hosts"][vantage.as_str()]["rules"].as_array();
-        for (rule, written) in rules.into_iter().flatten().enumerate() {
-            let hosts = written["hosts"].as_array();
-            for (host, text) in hosts.into_iter().flatten().map(Value::as_str).enumerate() {
-                let path = || format!("hosts.{vantage}.rules[{rule}].hosts[{host}]");
-                each(text.unwrap_or_default(), &path);
+        for (rule, written) in file.written().rules(*vantage).enumerate() {
+            for host in written.hosts().parsed() {
+                if let HostPattern::Exact(name) | HostPattern::Suffix(name) = &host.pattern.host {
+                    let path = || format!("hosts.{vantage}.rules[{rule}].hosts[{}]", host.index);
+                    each(name.as_str(), &path);
+                }
             }
         }
-    }
-}
-
-fn name(text: &str) -> Option<String> {
-    match Pattern::parse(text).ok()?.host {
-        HostPattern::Exact(name) | HostPattern::Suffix(name) => Some(name.as_str().to_owned()),
-        HostPattern::Any | HostPattern::Network(_) => None,
     }
 }
 

@@ -4,7 +4,7 @@
 //! `sections` judges the rules of one section against each other, `conditions` a rule by itself,
 //! `look_alikes` the names of the whole policy.
 
-use meridian_policy::{ConfigError, HostPattern, Pattern, Vantage};
+use meridian_policy::{ConfigError, HostPattern, Vantage};
 
 use crate::policy::PolicyFile;
 
@@ -54,18 +54,16 @@ fn of_mesh(file: &PolicyFile) -> Vec<ConfigError> {
             ));
         }
     }
-    let hosts = file.json["mesh"]["hosts"].as_array();
-    for (index, host) in hosts.into_iter().flatten().enumerate() {
-        let pattern = host.as_str().and_then(|text| Pattern::parse(text).ok());
-        let holds_all = pattern.is_some_and(|pattern| match pattern.host {
+    for host in file.written().mesh_hosts().parsed() {
+        let holds_all = match host.pattern.host {
             HostPattern::Any => true,
             HostPattern::Network(network) => network.prefix_len() == 0,
             HostPattern::Exact(_) | HostPattern::Suffix(_) => false,
-        });
+        };
         if holds_all {
             warnings.push(warning(
-                format!("mesh.hosts[{index}]"),
-                format!("{host} holds every host, so none is outside"),
+                format!("mesh.hosts[{}]", host.index),
+                format!("{:?} holds every host, so none is outside", host.text),
                 "list the names that live inside, such as *.mesh.internal",
             ));
         }

@@ -4,30 +4,30 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
-use meridian_policy::{Action, ConfigError, HostPattern, Pattern, Rule, Section, Vantage};
-use serde_json::Value;
+use meridian_policy::{Action, ConfigError, HostPattern, Rule, Section, Vantage};
 
 use super::condition_sets::{ConditionSets, subsets};
 use super::conditions::{self, NotHosts};
 use super::warning;
 use super::width::{is_open, width};
 use crate::policy::PolicyFile;
+use crate::policy::written::{WrittenHost, WrittenHosts, WrittenRule};
 
 /// The warnings of a section.
 pub(super) fn of(file: &PolicyFile, vantage: Vantage) -> Vec<ConfigError> {
-    let rules = &file.json["hosts"][vantage.as_str()]["rules"];
-    let rules = rules.as_array().map(Vec::as_slice).unwrap_or_default();
+    let rules: Vec<WrittenRule<'_>> = file.written().rules(vantage).collect();
+    let count = rules.len();
     let mut check = Check {
         vantage,
         section: file.policy.section(vantage),
+        conditions: ConditionSets::of(&rules),
         rules,
-        conditions: ConditionSets::of(rules),
         listed: Vec::new(),
         hasher: RandomState::new(),
         findings: Findings::default(),
         warnings: BTreeMap::new(),
     };
-    for index in 0..rules.len() {
+    for index in 0..count {
         check.read_rule(file, index);
     }
     check.compare();
@@ -66,7 +66,7 @@ type Findings = BTreeMap<(usize, Finding), (usize, usize)>;
 struct Check<'p> {
     vantage: Vantage,
     section: &'p Section,
-    rules: &'p [Value],
+    rules: Vec<WrittenRule<'p>>,
     conditions: ConditionSets,
     /// Hashes of canonical hosts, and who lists them; without the hosts that can never match. Of a
     /// million hosts nearly all have a hash of their own.
@@ -77,49 +77,49 @@ struct Check<'p> {
     warnings: BTreeMap<usize, Vec<ConfigError>>,
 }
 
-impl Check<'_> {
+impl<'p> Check<'p> {
     fn place(&self, rule: usize) -> String {
         format!("hosts.{}.rules[{rule}]", self.vantage)
     }
 
-    fn rule(&self, index: usize) -> Option<&Rule> {
-        self.section.rules.get(index)
+    fn rule(&self, index: usize) -> Option<&'p Rule> {
+        self.rules.get(index).map(|rule| rule.compiled)
     }
 
     fn name(&self, index: usize) -> &str {
         self.rule(index).map(|rule| &*rule.name).unwrap_or_default()
     }
 
-    /// The text of a host as the policy has it.
-    fn text(&self, rule: usize, host: usize) -> &str {
-        let text = self.rules.get(rule).map(|rule| &rule["hosts"][host]);
-        text.and_then(Value::as_str).unwrap_or_default()
+    fn hosts(&self, rule: usize) -> WrittenHosts<'p> {
+        let rule = self.rules.get(rule).copied();
+        rule.map(WrittenRule::hosts).unwrap_or_default()
     }
 
     fn read_rule(&mut self, file: &PolicyFile, index: usize) {
-        let section = self.section;
-        let (Some(rule), Some(written)) = (section.rules.get(index), self.rules.get(index)) else {
+        let Some(written) = self.rules.get(index).copied() else {
             return;
         };
+        let rule = written.compiled;
         let mesh = &file.policy.mesh;
-        if let Some(found) = conditions::contradiction(mesh, self.vantage, rule, written) {
+        if let Some(found) = conditions::contradiction(mesh, self.vantage, rule) {
             let place = format!("{}.{}", self.place(index), found.field);
             let message = format!("{}, so rule {:?} can never match", found.message, rule.name);
             let warning = warning(place, message, found.hint);
             self.warnings.entry(index).or_default().push(warning);
             return;
         }
-        let not_hosts = NotHosts::of(written);
-        let is_open = is_open(section, rule, written);
-        let hosts = written["hosts"].as_array().map(Vec::as_slice);
-        for (host, text) in hosts.unwrap_or_default().iter().enumerate() {
-            let Some(pattern) = text.as_str().and_then(|text| Pattern::parse(text).ok()) else {
-                continue;
-            };
+        let not_hosts = NotHosts::of(written.not_hosts());
+        let is_open = is_open(self.section, rule);
+        for WrittenHost {
+            index: host,
+            text,
+            pattern,
+        } in written.hosts().parsed()
+        {
             if is_open && let Some(width) = width(&pattern.host) {
                 let warning = warning(
                     format!("{}.hosts[{host}]", self.place(index)),
-                    format!("{text} allows {width}, in a section that denies by default"),
+                    format!("{text:?} allows {width}, in a section that denies by default"),
                     "list the hosts that are meant, or say in `from` who may reach them all",
                 );
                 self.warnings.entry(index).or_default().push(warning);
@@ -217,11 +217,7 @@ impl Check<'_> {
                 .take_while(|((rule, _), _)| *rule == index)
                 .collect();
             let lost: usize = of_rule.iter().map(|(_, (_, count))| count).sum();
-            let hosts = self
-                .rules
-                .get(index)
-                .and_then(|rule| rule["hosts"].as_array());
-            let is_lost = lost > 0 && hosts.is_some_and(|hosts| hosts.len() == lost);
+            let is_lost = lost > 0 && self.hosts(index).len() == lost;
             let mut warnings: Vec<ConfigError> = of_rule
                 .into_iter()
                 .map(|((_, finding), (host, count))| self.describe(index, *finding, *host, *count))
@@ -244,7 +240,8 @@ impl Check<'_> {
 
     fn describe(&self, rule: usize, finding: Finding, host: usize, count: usize) -> ConfigError {
         let place = format!("{}.hosts[{host}]", self.place(rule));
-        let text = self.text(rule, host);
+        let written = self.hosts(rule).get(host);
+        let text = written.map(|host| host.text).unwrap_or_default();
         let subject = match count {
             1 => format!("{text:?}"),
             2 => format!("{text:?} and 1 more host"),
@@ -300,30 +297,17 @@ impl Check<'_> {
 
     /// How the same host is written elsewhere in the rule, where that differs.
     fn spelling(&self, rule: usize, host: usize) -> String {
-        let text = self.text(rule, host);
-        let Ok(pattern) = Pattern::parse(text) else {
+        let hosts = self.hosts(rule);
+        let Some(WrittenHost { text, pattern, .. }) = hosts.get(host) else {
             return String::new();
         };
-        let hosts = self
-            .rules
-            .get(rule)
-            .and_then(|rule| rule["hosts"].as_array());
-        let others = hosts
-            .map(Vec::as_slice)
-            .unwrap_or_default()
-            .iter()
-            .enumerate();
-        let same = others
-            .filter(|(index, _)| *index != host)
-            .find_map(|(_, other)| {
-                let other = other.as_str()?;
-                let parsed = Pattern::parse(other).ok()?;
-                let fits = parsed.host == pattern.host
-                    && (parsed.port.is_none() || parsed.port == pattern.port);
-                fits.then_some(other)
-            });
+        let mut others = hosts.parsed().filter(|other| other.index != host);
+        let same = others.find(|other| {
+            let port = other.pattern.port;
+            other.pattern.host == pattern.host && (port.is_none() || port == pattern.port)
+        });
         match same {
-            Some(other) if other != text => format!(", as {other:?}"),
+            Some(other) if other.text != text => format!(", as {:?}", other.text),
             _ => String::new(),
         }
     }

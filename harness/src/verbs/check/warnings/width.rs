@@ -1,19 +1,18 @@
 //! Rules that allow more than their section is there for.
 
-use meridian_policy::{Action, Direction, HostPattern, Rule, Section};
-use serde_json::Value;
+use meridian_policy::{Action, Direction, HostPattern, PrincipalPattern, Rule, Section};
 
 /// True if what the rule allows to everyone may be too much: its section denies by default, and no
 /// condition says who may.
-pub(super) fn is_open(section: &Section, rule: &Rule, written: &Value) -> bool {
-    let from = &written["from"];
-    let limits = ["principals", "namespaces", "cidrs"].iter().any(|field| {
-        let list = from[*field].as_array();
-        list.is_some_and(|list| {
-            !list
-                .iter()
-                .any(|one| one == "*" || one == "0.0.0.0/0" || one == "::/0")
-        })
+pub(super) fn is_open(section: &Section, rule: &Rule) -> bool {
+    let limits = rule.from.as_deref().is_some_and(|from| {
+        let identities = [&from.principals, &from.namespaces];
+        let mut identities = identities.into_iter().flatten();
+        identities.any(|list| !list.contains(&PrincipalPattern::Present))
+            || from
+                .cidrs
+                .as_ref()
+                .is_some_and(|list| list.iter().all(|network| network.prefix_len() > 0))
     });
     let stays_inside =
         !rule.directions.is_empty() && !rule.directions.contains(&Direction::NorthSouth);
