@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::lab::config::wasm::Filters;
 use crate::lab::topology::Options as TopologyOptions;
 use crate::lab::{envoy, modules, paths};
 use crate::policy::PolicyFile;
@@ -27,7 +28,7 @@ pub struct TopologyArgs {
 pub struct Prepared {
     /// The policy that the filters get.
     pub policy: PolicyFile,
-    /// The topology itself, with the document of the same policy.
+    /// The topology itself, with filters of the same policy.
     pub topology: TopologyOptions,
 }
 
@@ -41,17 +42,16 @@ impl TopologyArgs {
         // The policy comes first: its errors should not wait for a download.
         let policy = PolicyFile::load(self.policy.as_deref())?;
         let envoy = envoy::obtain(self.envoy.as_deref())?;
-        let modules = if with_filters {
+        let filters = if with_filters {
             modules::build()?;
-            Some(paths::modules_dir()?)
+            Some(Filters::new(paths::modules_dir()?, &policy))
         } else {
             None
         };
         let topology = TopologyOptions {
             run: run.to_owned(),
-            policy: policy.json.clone(),
             envoy,
-            modules,
+            filters,
         };
         Ok(Prepared { policy, topology })
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use meridian::lab::config::wasm::Filters;
 use meridian::lab::envoy::{Envoy, Options, RunFolder};
+use meridian::policy::PolicyFile;
 use meridian::{lab::modules, lab::paths};
 use meridian_policy::Vantage;
 use serde_json::{Value, json};
@@ -50,8 +51,8 @@ impl Gateway {
         })
         .await??;
         let run = RunFolder::create(name)?;
-        let policy: Value = yaml_serde::from_str(policy).context("the policy")?;
-        let filters = Filters::new(paths::modules_dir()?, policy.to_string());
+        let policy = PolicyFile::parse(policy.as_bytes()).context("the policy")?;
+        let filters = Filters::new(paths::modules_dir()?, &policy);
         let file = run.path().join("discovered.json");
         let filter = filters.http_filter(Vantage::Ingress)["typed_config"].clone();
         publish(&file, 0, filter)?;

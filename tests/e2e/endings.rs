@@ -10,6 +10,7 @@ use meridian::lab::config::stats::stats_config;
 use meridian::lab::config::wasm::Filters;
 use meridian::lab::envoy::{Envoy, Options, RunFolder};
 use meridian::lab::prometheus::Samples;
+use meridian::policy::PolicyFile;
 use meridian::{lab::modules, lab::paths};
 use meridian_metrics::{DURATION, REQUESTS, RESPONSES};
 use meridian_policy::Vantage;
@@ -334,7 +335,8 @@ fn bootstrap(upstream: SocketAddr) -> anyhow::Result<Value> {
         ),
         route("/upgrade", json!({})),
     ]);
-    let filters = Filters::new(paths::modules_dir()?, POLICY.to_owned());
+    let policy = PolicyFile::parse(POLICY.as_bytes())?;
+    let filters = Filters::new(paths::modules_dir()?, &policy);
     let manager = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "http",

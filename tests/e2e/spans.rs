@@ -14,6 +14,7 @@ use meridian::lab::config::access_log::{Logged, SPAN_TAG};
 use meridian::lab::config::stats::stats_config;
 use meridian::lab::config::wasm::Filters;
 use meridian::lab::envoy::{Envoy, Options, RunFolder};
+use meridian::policy::PolicyFile;
 use meridian::{lab::modules, lab::paths};
 use meridian_policy::Vantage;
 use meridian_tests::raw::{Answer, Peer, connect, http1 as client};
@@ -38,7 +39,8 @@ async fn directions(filter_state: bool) -> anyhow::Result<Vec<(String, String)>>
     .await??;
     let run = RunFolder::create("spans")?;
     let collector = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let filters = Filters::new(paths::modules_dir()?, policy.to_string());
+    let policy = PolicyFile::parse(policy.to_string().as_bytes())?;
+    let filters = Filters::new(paths::modules_dir()?, &policy);
     let bootstrap = bootstrap(&filters, collector.local_addr()?)?;
     let options = Options {
         concurrency: 1,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use meridian::lab::config::wasm::Filters;
 use meridian::lab::topology::roles::{OUTSIDE_CLIENT, SHOP};
 use meridian::lab::topology::{Call, Options, Topology};
 use meridian::policy::PolicyFile;
@@ -24,16 +25,16 @@ fn policy(filter_state: bool) -> Value {
 
 async fn start(run: &str, policy: Value) -> Topology {
     let parts = tokio::task::spawn_blocking(|| {
-        let modules = meridian::lab::modules::build().unwrap();
-        let modules = modules.ingress.parent().map(Path::to_path_buf);
+        meridian::lab::modules::build().unwrap();
+        let modules = meridian::lab::paths::modules_dir().unwrap();
         (meridian::lab::envoy::obtain(None).unwrap(), modules)
     });
     let (envoy, modules) = parts.await.unwrap();
+    let policy = PolicyFile::parse(policy.to_string().as_bytes()).unwrap();
     let options = Options {
         run: run.to_owned(),
-        policy,
         envoy,
-        modules,
+        filters: Some(Filters::new(modules, &policy)),
     };
     Topology::start(&options).await.unwrap()
 }

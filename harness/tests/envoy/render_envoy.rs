@@ -14,8 +14,8 @@ const APP: &str = "cluster.local/ns/default/sa/app";
 const GATEWAY: &str = "cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account";
 const EGRESS: &str = "cluster.local/ns/istio-system/sa/istio-egressgateway-service-account";
 
-fn policy() -> Value {
-    json!({
+fn policy() -> PolicyFile {
+    let policy = json!({
         "mesh": {
             "cidrs": ["127.1.0.0/16"],
             "gateways": {
@@ -31,7 +31,8 @@ fn policy() -> Value {
                 {"name": "partner", "hosts": ["127.9.0.0/16", "localhost"], "action": "allow"},
             ]},
         },
-    })
+    });
+    PolicyFile::parse(policy.to_string().as_bytes()).unwrap()
 }
 
 /// Calls `change` with every string of `value`.
@@ -78,7 +79,7 @@ fn each_prefix(value: &mut Value) {
 /// The rendered file `name` as `principal` runs it, with every listener on a port of the
 /// kernel's choice.
 fn localized(
-    policy: &Value,
+    policy: &PolicyFile,
     name: &str,
     certificates: &Certificates,
     principal: &str,
@@ -224,7 +225,7 @@ async fn the_committed_examples_are_valid() {
     let certificates = Certificates::create(run.path().join("certificates")).unwrap();
     certificates.write_public().unwrap();
     // examples.rs holds that the committed files are these.
-    let sample = PolicyFile::load(None).unwrap().json;
+    let sample = PolicyFile::load(None).unwrap();
     for (name, principal) in [
         ("ingress.yaml", GATEWAY),
         ("egress.yaml", EGRESS),

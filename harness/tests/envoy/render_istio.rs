@@ -21,13 +21,24 @@ use meridian::verbs::render::istio::{Options, render};
 use serde_json::{Value, json};
 
 /// A rendered file, parsed.
-fn rendered(policy: &Value, name: &str) -> Value {
+fn rendered(policy: &PolicyFile, name: &str) -> Value {
     let options = Options {
         modules: meridian::lab::paths::modules_dir().unwrap(),
     };
     let files = render(policy, &options).unwrap();
     let (_, text) = files.into_iter().find(|(file, _)| file == name).unwrap();
     yaml_serde::from_str(&text).unwrap()
+}
+
+/// The filter with this document as its policy.
+fn with_document(mut filter: Value, document: &Value) -> Value {
+    for patch in filter["spec"]["configPatches"].as_array_mut().unwrap() {
+        if patch["applyTo"] == "EXTENSION_CONFIG" {
+            let config = &mut patch["patch"]["value"]["typed_config"]["config"];
+            config["configuration"]["value"] = json!(document.to_string());
+        }
+    }
+    filter
 }
 
 fn patches<'f>(filter: &'f Value, apply_to: &str) -> Vec<&'f Value> {
@@ -119,7 +130,7 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
     let shop = Server::start("shop", Ipv4Addr::LOCALHOST, Arrivals::default())
         .await
         .unwrap();
-    let policy = PolicyFile::load(None).unwrap().json;
+    let policy = PolicyFile::load(None).unwrap();
     let filter = rendered(&policy, "ingress-gateway.yaml");
     let discovered = run.path().join("ecds");
     std::fs::create_dir(&discovered).unwrap();
@@ -216,9 +227,11 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
     assert!((samples.value("meridian_connections_total", &labels) - 1.0).abs() < f64::EPSILON);
 
     // A new policy arrives: the listener stays, and with it every connection.
-    let mut update = policy.clone();
+    let mut update = policy.json;
     update["hosts"]["ingress"]["default"] = json!("allow");
-    discover(&rendered(&update, "ingress-gateway.yaml"), "2", &discovered);
+    let policy = PolicyFile::parse(update.to_string().as_bytes()).unwrap();
+    let filter = rendered(&policy, "ingress-gateway.yaml");
+    discover(&filter, "2", &discovered);
     let deadline = Instant::now() + Duration::from_secs(10);
     while call("other.example.com").send().await.unwrap().status != 200 {
         assert!(
@@ -243,9 +256,9 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
         .unwrap();
     assert_eq!(modified.trim(), "listener_manager.listener_modified: 0");
 
-    // A bad one does not: the old policy keeps serving.
+    // A bad one, as an edit of the rendered file makes it, does not: the old policy keeps serving.
     update["hosts"]["ingress"]["default"] = json!("perhaps");
-    discover(&rendered(&update, "ingress-gateway.yaml"), "3", &discovered);
+    discover(&with_document(filter, &update), "3", &discovered);
     let deadline = Instant::now() + Duration::from_secs(10);
     let refused =
         "the policy is refused: hosts.ingress.default: is \"perhaps\"; write one of allow, deny";
@@ -262,7 +275,7 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
 
 #[test]
 fn every_vantage_has_its_context_and_root_id() {
-    let policy = PolicyFile::load(None).unwrap().json;
+    let policy = PolicyFile::load(None).unwrap();
     for (file, selector, expected) in [
         (
             "ingress-gateway.yaml",
@@ -300,7 +313,7 @@ fn every_vantage_has_its_context_and_root_id() {
             }
             let inlined: Value =
                 serde_json::from_str(config["configuration"]["value"].as_str().unwrap()).unwrap();
-            assert_eq!(inlined, policy);
+            assert_eq!(inlined, policy.json);
         }
         let all: usize = expected.iter().map(|(_, _, count)| count).sum();
         assert_eq!(patches.len(), all);

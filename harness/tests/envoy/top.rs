@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use meridian::lab::config::wasm::Filters;
 use meridian::lab::topology::roles::{ORDERS, OUTSIDE_CLIENT, SHOP};
 use meridian::lab::topology::{Call, Options, Topology};
 use meridian::policy::PolicyFile;
@@ -16,16 +17,15 @@ use serde_json::{Value, json};
 
 async fn start() -> Topology {
     let parts = tokio::task::spawn_blocking(|| {
-        let modules = meridian::lab::modules::build().unwrap();
-        let modules = modules.ingress.parent().map(std::path::Path::to_path_buf);
+        meridian::lab::modules::build().unwrap();
+        let modules = meridian::lab::paths::modules_dir().unwrap();
         (meridian::lab::envoy::obtain(None).unwrap(), modules)
     });
     let (envoy, modules) = parts.await.unwrap();
     let options = Options {
         run: "test-top".to_owned(),
-        policy: PolicyFile::load(None).unwrap().json,
         envoy,
-        modules,
+        filters: Some(Filters::new(modules, &PolicyFile::load(None).unwrap())),
     };
     Topology::start(&options).await.unwrap()
 }

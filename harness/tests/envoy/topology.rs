@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use meridian::lab::config::Address;
+use meridian::lab::config::wasm::Filters;
 use meridian::lab::topology::roles::{self, ORDERS, OUTSIDE_CLIENT, SHOP};
 use meridian::lab::topology::{Arrival, Call, Certificates, Options, Tls, Topology};
+use meridian::policy::PolicyFile;
 use serde_json::json;
 
 async fn envoy() -> PathBuf {
@@ -18,9 +20,8 @@ async fn envoy() -> PathBuf {
 async fn start(run: &str) -> Topology {
     let options = Options {
         run: run.to_owned(),
-        policy: json!({}),
         envoy: envoy().await,
-        modules: None,
+        filters: None,
     };
     Topology::start(&options).await.unwrap()
 }
@@ -235,7 +236,10 @@ async fn nginx_reaches_the_system_component_as_itself() {
 
 #[tokio::test]
 async fn the_filters_tag_refuse_and_count_on_every_path() {
-    let modules = tokio::task::spawn_blocking(meridian::lab::modules::build);
+    let modules = tokio::task::spawn_blocking(|| {
+        meridian::lab::modules::build()?;
+        meridian::lab::paths::modules_dir()
+    });
     let modules = modules.await.unwrap().unwrap();
     let allow = |name, host| json!({"name": name, "hosts": [host], "action": "allow"});
     let policy = json!({
@@ -254,11 +258,11 @@ async fn the_filters_tag_refuse_and_count_on_every_path() {
             "egress": {"default": "deny", "rules": [allow("partner", "api.partner.example")]},
         },
     });
+    let policy = PolicyFile::parse(policy.to_string().as_bytes()).unwrap();
     let options = Options {
         run: "test-filters".to_owned(),
-        policy,
         envoy: envoy().await,
-        modules: modules.ingress.parent().map(Path::to_path_buf),
+        filters: Some(Filters::new(modules, &policy)),
     };
     let topology = Topology::start(&options).await.unwrap();
     let ingress = topology.ingress.http.v4;
@@ -347,11 +351,11 @@ async fn topologies_live_side_by_side_and_leave_nothing() {
 
 #[tokio::test]
 async fn a_topology_that_does_not_start_says_where_its_files_are() {
+    let policy = PolicyFile::parse(b"{}").unwrap();
     let options = Options {
         run: "test-broken".to_owned(),
-        policy: json!({}),
         envoy: envoy().await,
-        modules: Some("/nonexistent".into()),
+        filters: Some(Filters::new("/nonexistent".into(), &policy)),
     };
     let error = format!("{:#}", Topology::start(&options).await.unwrap_err());
     assert!(error.contains("test-broken-"), "{error}");

@@ -19,9 +19,8 @@ fn up_to_be_signalled() {
     }
     let options = meridian::lab::topology::Options {
         run: "up".to_owned(),
-        policy: serde_json::json!({}),
         envoy: meridian::lab::envoy::obtain(None).unwrap(),
-        modules: None,
+        filters: None,
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime

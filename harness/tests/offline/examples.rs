@@ -29,9 +29,7 @@ fn examples() -> PathBuf {
 
 #[test]
 fn envoy_examples_are_current() {
-    let policy = PolicyFile::load(Some(&examples().join("policy.yaml")))
-        .unwrap()
-        .json;
+    let policy = PolicyFile::load(Some(&examples().join("policy.yaml"))).unwrap();
     assert_current(
         "envoy",
         envoy::render(&policy, &envoy::Options::default()).unwrap(),
@@ -40,9 +38,7 @@ fn envoy_examples_are_current() {
 
 #[test]
 fn istio_examples_are_current() {
-    let policy = PolicyFile::load(Some(&examples().join("policy.yaml")))
-        .unwrap()
-        .json;
+    let policy = PolicyFile::load(Some(&examples().join("policy.yaml"))).unwrap();
     assert_current(
         "istio",
         istio::render(&policy, &istio::Options::default()).unwrap(),

@@ -20,6 +20,7 @@ use meridian::lab::config::{Address, Proxy};
 use meridian::lab::envoy::{Envoy, Options, RunFolder, validate};
 use meridian::lab::prometheus::Samples;
 use meridian::lab::topology::{Arrivals, Call, Certificates, Server, Tls};
+use meridian::policy::PolicyFile;
 use meridian_policy::{Action, Vantage};
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
@@ -174,6 +175,7 @@ impl Gateway {
             plain_tcp,
             inside: Vec::new(),
         };
+        let policy = PolicyFile::parse(policy.to_string().as_bytes()).unwrap();
         let name = vantage.as_str();
         let principal = format!("cluster.local/ns/istio-system/sa/{name}");
         let proxy = Proxy {
@@ -183,7 +185,7 @@ impl Gateway {
                 .certificates
                 .write_identity(name, &principal, None)
                 .unwrap(),
-            filters: Some(Filters::new(self.modules.clone(), policy.to_string())),
+            filters: Some(Filters::new(self.modules.clone(), &policy)),
             access_log: AccessLog::File(self.access_log(vantage)),
             admin: None,
             addresses: vec![GATEWAY.into()],

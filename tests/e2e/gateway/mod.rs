@@ -13,6 +13,7 @@ use anyhow::Context;
 use meridian::lab::config::wasm::Filters;
 use meridian::lab::envoy::{Envoy, Options, RunFolder};
 use meridian::lab::prometheus::Samples;
+use meridian::policy::PolicyFile;
 use meridian::{lab::modules, lab::paths};
 use meridian_policy::Vantage;
 use meridian_tests::raw::{self, Peer, Stream, tls};
@@ -97,8 +98,8 @@ impl Gateway {
         let certificates = Certificates::create(run.path(), names, None)?;
         let upstream = Upstream::http().await?;
         let tunnel_end = Upstream::tunnel_end().await?;
-        let policy: Value = yaml_serde::from_str(policy).context("the policy")?;
-        let filters = Filters::new(paths::modules_dir()?, serde_json::to_string(&policy)?);
+        let policy = PolicyFile::parse(policy.as_bytes()).context("the policy")?;
+        let filters = Filters::new(paths::modules_dir()?, &policy);
         let bootstrap = Surroundings {
             filter: filters.http_filter(Vantage::Ingress),
             certificates: &certificates,

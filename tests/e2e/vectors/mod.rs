@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use meridian::lab::config::wasm::Filters;
 use meridian::lab::envoy::{Envoy, Options, RunFolder};
+use meridian::policy::PolicyFile;
 use meridian::{lab::modules, lab::paths};
 use meridian_policy::Vantage;
 use meridian_tests::announce;
@@ -152,10 +153,8 @@ impl World {
             if listeners.contains_key(&key) {
                 continue;
             }
-            let filters = Filters::new(
-                self.modules.clone(),
-                serde_json::to_string(&vectors.document)?,
-            );
+            let document = serde_json::to_vec(&vectors.document)?;
+            let filters = Filters::new(self.modules.clone(), &PolicyFile::parse(&document)?);
             listeners.insert(
                 key,
                 Listener {

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use meridian_policy::{Policy, Tags, Vantage};
+use meridian_policy::{Tags, Vantage};
 use serde_json::{Value, json};
 
 use super::type_url;
 use crate::lab::modules::LEAN;
+use crate::policy::PolicyFile;
 
 /// The name of the filter in every filter chain, and of the plugin in its statistics.
 pub const FILTER_NAME: &str = "meridian";
@@ -27,23 +28,41 @@ pub fn module(vantage: Vantage, is_lean: bool) -> String {
 #[derive(Debug, Clone)]
 pub struct Filters {
     modules: PathBuf,
-    policy: String,
+    /// The policy's document in JSON, which goes to every filter as it is.
+    document: String,
     tags: Tags,
     measures_ends: bool,
 }
 
 impl Filters {
-    /// The modules in a folder as Envoy sees it, with a policy document in JSON, which goes to every
-    /// filter as it is: one with errors is for Envoy to refuse.
-    pub fn new(modules: PathBuf, policy: String) -> Self {
-        let known = Policy::from_json(policy.as_bytes());
-        let known = known.map(|policy| (policy.tags, policy.metrics.any()));
-        let (tags, measures_ends) = known.unwrap_or_default();
+    /// The modules in a folder as Envoy sees it, with a policy.
+    pub fn new(modules: PathBuf, policy: &PolicyFile) -> Self {
+        Self::with_document(modules, policy, policy.json.to_string())
+    }
+
+    /// As [`Self::new`], with the policy's document on indented lines, for people to read.
+    pub fn indented(modules: PathBuf, policy: &PolicyFile) -> Self {
+        Self::with_document(modules, policy, format!("{:#}", policy.json))
+    }
+
+    /// As [`Self::new`], with a document that is no policy, for Envoy to refuse. It names no headers
+    /// and measures nothing, so these are the ones of an empty policy.
+    pub fn unchecked(modules: PathBuf, document: String) -> Self {
         Self {
             modules,
-            policy,
-            tags,
-            measures_ends,
+            document,
+            tags: Tags::default(),
+            measures_ends: false,
+        }
+    }
+
+    fn with_document(modules: PathBuf, policy: &PolicyFile, document: String) -> Self {
+        let PolicyFile { policy, .. } = policy;
+        Self {
+            modules,
+            document,
+            tags: policy.tags.clone(),
+            measures_ends: policy.metrics.any(),
         }
     }
 
@@ -86,10 +105,62 @@ impl Filters {
                     },
                     "configuration": {
                         "@type": "type.googleapis.com/google.protobuf.StringValue",
-                        "value": self.policy,
+                        "value": self.document,
                     },
                 },
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The path of the module and the document of an HTTP filter.
+    fn parts(filters: &Filters) -> (String, String) {
+        let config = filters.http_filter(Vantage::Ingress)["typed_config"]["config"].take();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        (
+            text(&config["vm_config"]["code"]["local"]["filename"]),
+            text(&config["configuration"]["value"]),
+        )
+    }
+
+    fn path(is_lean: bool) -> String {
+        let path = Path::new("/modules").join(module(Vantage::Ingress, is_lean));
+        path.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_policy_says_which_module_runs_and_where_its_tags_go() {
+        for (document, is_lean, header) in [
+            (r#"{}"#, true, "x-traffic-direction"),
+            (
+                r#"{"metrics":{"durations":true},"tags":{"directionHeader":"x-way"}}"#,
+                false,
+                "x-way",
+            ),
+        ] {
+            let policy = PolicyFile::parse(document.as_bytes()).unwrap();
+            let filters = Filters::new("/modules".into(), &policy);
+            assert_eq!(parts(&filters), (path(is_lean), document.to_owned()));
+            assert_eq!(filters.tags().direction_header, header);
+
+            let (module, indented) = parts(&Filters::indented("/modules".into(), &policy));
+            assert_eq!(module, path(is_lean));
+            let revision = meridian_policy::revision(indented.as_bytes());
+            assert_eq!(revision, policy.revision());
+        }
+    }
+
+    #[test]
+    fn a_document_that_is_no_policy_goes_to_envoy_as_it_is() {
+        let document = r#"{"metrics": {"durations": "perhaps"}"#;
+        let filters = Filters::unchecked("/modules".into(), document.to_owned());
+        assert_eq!(parts(&filters), (path(true), document.to_owned()));
+        assert_eq!(filters.tags(), &Tags::default());
     }
 }

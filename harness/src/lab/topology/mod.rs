@@ -25,7 +25,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use serde_json::Value;
 use tokio::task::JoinSet;
 
 pub use certificates::{Certificates, Identity};
@@ -36,6 +35,7 @@ pub use ports::Doors;
 pub use servers::{Arrival, Arrivals, Server};
 pub use tls::Tls;
 
+use crate::lab::config::wasm::Filters;
 use crate::lab::envoy::{Envoy, RunFolder};
 use ports::Ports;
 use roles::Workload;
@@ -45,13 +45,10 @@ use roles::Workload;
 pub struct Options {
     /// The name of the run, and so of its folder.
     pub run: String,
-    /// The policy document; every filter gets it whole.
-    pub policy: Value,
     /// The Envoy binary.
     pub envoy: PathBuf,
-    /// The folder of the modules, or `None` for the same topology without any filter, which the
-    /// benchmarks compare with.
-    pub modules: Option<PathBuf>,
+    /// The filters of every Envoy, or `None` for the same topology without any.
+    pub filters: Option<Filters>,
 }
 
 /// The ingress gateway.

@@ -20,7 +20,6 @@ use crate::lab::config::listener::PeerAuthentication;
 use crate::lab::config::passthrough::Passthrough;
 use crate::lab::config::routes::Route;
 use crate::lab::config::sidecar::{Sidecar, service_route};
-use crate::lab::config::wasm::Filters;
 use crate::lab::envoy::{Envoy, RunFolder};
 
 const INGRESS_NAME: &str = "istio-ingressgateway";
@@ -293,18 +292,13 @@ impl Plan<'_> {
         address: Ipv4Addr,
     ) -> anyhow::Result<Proxy> {
         let service = service_host(name, namespace);
-        let policy = &self.options.policy;
         Ok(Proxy {
             name: name.to_owned(),
             namespace: namespace.to_owned(),
             identity: self
                 .certificates
                 .write_identity(file, principal, Some(&service))?,
-            filters: self
-                .options
-                .modules
-                .as_ref()
-                .map(|modules| Filters::new(modules.clone(), policy.to_string())),
+            filters: self.options.filters.clone(),
             access_log: AccessLog::File(self.run.path().join(format!("{file}.access.log"))),
             admin: None,
             addresses: vec![address.into(), Ipv6Addr::LOCALHOST.into()],

@@ -100,7 +100,7 @@ async fn start(
         surroundings.modules,
         surroundings.yardstick,
         surroundings.upstream,
-    );
+    )?;
     let options = Options {
         concurrency: workers,
         log_level: LogLevel::Warning,

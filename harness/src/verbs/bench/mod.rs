@@ -181,7 +181,7 @@ async fn measure(
         surroundings.modules,
         surroundings.yardstick,
         surroundings.upstream,
-    );
+    )?;
     let options = envoy::Options {
         log_level: envoy::LogLevel::Warning,
         ..envoy::Options::default()

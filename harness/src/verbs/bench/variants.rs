@@ -12,6 +12,7 @@ use crate::lab::config::stats::stats_config;
 use crate::lab::config::type_url;
 use crate::lab::config::wasm::Filters;
 use crate::lab::modules::Yardstick;
+use crate::policy::PolicyFile;
 
 /// The header of the direction.
 pub const TAG: &str = "x-traffic-direction";
@@ -100,14 +101,15 @@ impl Filter {
     }
 
     /// The HTTP filters before the router.
-    fn http_filters(&self, modules: &Path, yardstick: &Yardstick) -> Vec<Value> {
-        match *self {
+    fn http_filters(&self, modules: &Path, yardstick: &Yardstick) -> anyhow::Result<Vec<Value>> {
+        Ok(match *self {
             Self::None { .. } => Vec::new(),
             Self::SdkEmpty => vec![self.yardstick(&yardstick.plain, "")],
             Self::Steps(steps) => vec![self.yardstick(&yardstick.stripped, steps)],
             Self::Meridian { vantage, hosts } => {
                 let policy = policy(vantage, hosts, &self.to_string());
-                let filters = Filters::new(modules.to_owned(), policy);
+                let policy = PolicyFile::parse(policy.as_bytes())?;
+                let filters = Filters::new(modules.to_owned(), &policy);
                 let mut filter = filters.http_filter(vantage);
                 // Filters of one `vm_id` would share a VM, and with it caches and heap.
                 filter["typed_config"]["config"]["vm_config"]["vm_id"] = json!(self.to_string());
@@ -115,7 +117,7 @@ impl Filter {
             }
             Self::Rbac { hosts } => vec![rbac(hosts), header_mutation()],
             Self::Lua { hosts } => vec![lua(hosts)],
-        }
+        })
     }
 
     fn yardstick(&self, module: &Path, steps: &str) -> Value {
@@ -142,17 +144,23 @@ impl Filter {
 }
 
 /// The bootstrap of an Envoy with a listener for each of `filters`, named after it.
+///
+/// # Errors
+/// If the policy of a filter is refused.
 pub fn bootstrap(
     filters: &[Filter],
     modules: &Path,
     yardstick: &Yardstick,
     upstream: SocketAddr,
-) -> Value {
+) -> anyhow::Result<Value> {
     let listeners: Vec<Value> = filters
         .iter()
-        .map(|filter| listener(filter, filter.http_filters(modules, yardstick)))
-        .collect();
-    json!({
+        .map(|filter| {
+            let http_filters = filter.http_filters(modules, yardstick)?;
+            Ok(listener(filter, http_filters))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    Ok(json!({
         "node": {"id": "bench", "cluster": "bench"},
         "stats_config": stats_config(),
         // The longest that Envoy takes. Thousands of counters, merged in the middle of a round, would count for whichever
@@ -172,7 +180,7 @@ pub fn bootstrap(
                 },
             }],
         },
-    })
+    }))
 }
 
 /// A listener with Envoy's defaults and without an access log, which would hide what is compared.

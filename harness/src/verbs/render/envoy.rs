@@ -7,7 +7,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde_json::Value;
 
 use crate::lab::config::access_log::AccessLog;
@@ -21,6 +21,7 @@ use crate::lab::config::sidecar::{Sidecar, service_route};
 use crate::lab::config::tls::{Credentials, MeshIdentity};
 use crate::lab::config::wasm::Filters;
 use crate::lab::config::{Address, Proxy};
+use crate::policy::PolicyFile;
 
 /// The folder of the modules, where nothing else is said.
 pub const DEFAULT_MODULES: &str = "/etc/meridian";
@@ -63,18 +64,13 @@ impl Default for Options {
 
 /// The files and their names: `ingress.yaml`, `egress.yaml` and `sidecar.yaml`.
 ///
-/// Equal arguments give equal files. The policy goes into each as it is; whether it is a good one
-/// is for `meridian check` to say.
+/// Equal arguments give equal files. The policy goes into each as it is.
 ///
 /// # Errors
-/// If the policy is no object, or something in it that the rendering needs has the wrong type.
-pub fn render(policy: &Value, options: &Options) -> anyhow::Result<Vec<(String, String)>> {
-    ensure!(
-        policy.is_object(),
-        "a policy is an object, this is {policy}"
-    );
-    let mesh = Names::of(policy)?;
-    let policy = serde_json::to_string_pretty(policy)?;
+/// If something in the policy that the rendering needs has the wrong type.
+pub fn render(policy: &PolicyFile, options: &Options) -> anyhow::Result<Vec<(String, String)>> {
+    let mesh = Names::of(&policy.json)?;
+    let filters = Filters::indented(options.modules.clone(), policy);
     let proxy = |name: &str, namespace: &str| Proxy {
         name: name.to_owned(),
         namespace: namespace.to_owned(),
@@ -82,7 +78,7 @@ pub fn render(policy: &Value, options: &Options) -> anyhow::Result<Vec<(String, 
             credentials: credentials("cert-chain.pem", "key.pem"),
             ca: Path::new(CERTIFICATES).join("root-cert.pem"),
         },
-        filters: Some(Filters::new(options.modules.clone(), policy.clone())),
+        filters: Some(filters.clone()),
         access_log: AccessLog::Stdout,
         admin: Some(local(ADMIN_PORT)),
         addresses: Vec::new(),
@@ -369,7 +365,8 @@ mod tests {
     use super::*;
 
     fn files(policy: &Value) -> Vec<(String, String)> {
-        render(policy, &Options::default()).unwrap()
+        let policy = PolicyFile::parse(policy.to_string().as_bytes()).unwrap();
+        render(&policy, &Options::default()).unwrap()
     }
 
     #[test]

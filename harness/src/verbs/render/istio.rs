@@ -4,7 +4,6 @@
 //! The filters come by ECDS (`applyTo: EXTENSION_CONFIG`), so that a new policy does not drain
 //! listeners, as an edit of the filter chain would (istio/istio#51655).
 
-use anyhow::ensure;
 use meridian_metrics::{Kind, LABELS, METRICS};
 use meridian_policy::{Tags, Vantage};
 use serde_json::{Map, Value, json};
@@ -12,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::lab::config::access_log::{Logged, SPAN_TAG};
 use crate::lab::config::type_url;
 use crate::lab::config::wasm::Filters;
+use crate::policy::PolicyFile;
 
 /// Istio's root namespace: an EnvoyFilter there can reach every proxy of the mesh.
 const ROOT_NAMESPACE: &str = "istio-system";
@@ -27,16 +27,9 @@ pub use super::envoy::Options;
 /// `mesh-config.yaml`, `telemetry.yaml` and `pod-annotations.yaml`.
 ///
 /// # Errors
-/// If the policy is no object.
-pub fn render(policy: &Value, options: &Options) -> anyhow::Result<Vec<(String, String)>> {
-    ensure!(
-        policy.is_object(),
-        "a policy is an object, this is {policy}"
-    );
-    let filters = Filters::new(
-        options.modules.clone(),
-        serde_json::to_string_pretty(policy)?,
-    );
+/// If a file cannot be written as YAML.
+pub fn render(policy: &PolicyFile, options: &Options) -> anyhow::Result<Vec<(String, String)>> {
+    let filters = Filters::indented(options.modules.clone(), policy);
     let ingress = envoy_filter(
         "ingress",
         Some("ingressgateway"),

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueHint};
-use serde_json::Value;
 
 use crate::output;
 use crate::policy::PolicyFile;
@@ -74,8 +73,14 @@ pub struct RenderGrafanaArgs {
 /// If the policy cannot be read or is wrong, or a file cannot be written.
 pub fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
     let (files, out) = match &args.target {
-        RenderTarget::Envoy(args) => (envoy::render(&args.policy()?, &args.target())?, &args.out),
-        RenderTarget::Istio(args) => (istio::render(&args.policy()?, &args.target())?, &args.out),
+        RenderTarget::Envoy(args) => (
+            envoy::render(&args.load_policy()?, &args.target())?,
+            &args.out,
+        ),
+        RenderTarget::Istio(args) => (
+            istio::render(&args.load_policy()?, &args.target())?,
+            &args.out,
+        ),
         RenderTarget::Prometheus(args) => {
             let policy = PolicyFile::load(args.policy.as_deref())?.policy;
             let windows = prometheus::Windows::default();
@@ -102,8 +107,8 @@ pub fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
 }
 
 impl RenderFiltersArgs {
-    fn policy(&self) -> anyhow::Result<Value> {
-        Ok(PolicyFile::load(self.policy.as_deref())?.json)
+    fn load_policy(&self) -> anyhow::Result<PolicyFile> {
+        PolicyFile::load(self.policy.as_deref())
     }
 
     fn target(&self) -> envoy::Options {

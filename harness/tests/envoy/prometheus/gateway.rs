@@ -22,10 +22,10 @@ impl Gateway {
     pub(crate) async fn start(
         binary: &Path,
         run: &RunFolder,
-        policy: &Value,
+        filters: &Filters,
     ) -> anyhow::Result<Self> {
         let file = run.path().join("discovered.json");
-        publish(&file, 0, &paths::modules_dir()?, policy)?;
+        publish(&file, 0, filters)?;
         let options = Options::default();
         let envoy = Envoy::start(binary, run, "gateway", &bootstrap(&file), &options).await?;
         let http = envoy.listener_address("http").await?;
@@ -37,15 +37,10 @@ impl Gateway {
         })
     }
 
-    /// Publishes a policy, without waiting for Envoy.
-    pub(crate) fn publish(&mut self, policy: &Value) -> anyhow::Result<()> {
-        self.publish_with(&paths::modules_dir()?, policy)
-    }
-
-    /// Publishes a policy with the modules of another folder.
-    pub(crate) fn publish_with(&mut self, modules: &Path, policy: &Value) -> anyhow::Result<()> {
+    /// Publishes a policy and a module, without waiting for Envoy.
+    pub(crate) fn publish(&mut self, filters: &Filters) -> anyhow::Result<()> {
         self.version += 1;
-        publish(&self.file, self.version, modules, policy)
+        publish(&self.file, self.version, filters)
     }
 }
 
@@ -68,8 +63,7 @@ fn write_crashing(folder: &Path, name: &str) -> anyhow::Result<()> {
     wasm.emit_wasm_file(folder.join(name))
 }
 
-fn publish(file: &Path, version: u32, modules: &Path, policy: &Value) -> anyhow::Result<()> {
-    let filters = Filters::new(modules.to_path_buf(), policy.to_string());
+fn publish(file: &Path, version: u32, filters: &Filters) -> anyhow::Result<()> {
     let response = json!({
         "version_info": version.to_string(),
         "resources": [{

@@ -12,6 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use meridian::lab::config::wasm::Filters;
 use meridian::lab::envoy::RunFolder;
 use meridian::lab::topology::roles::{ORDERS, OUTSIDE_CLIENT, SHOP};
 use meridian::lab::topology::{Call, Options, Tls, Topology};
@@ -225,15 +226,15 @@ async fn every_alert_fires_on_its_fault_and_not_before() -> anyhow::Result<()> {
     })
     .await??;
     let policy = policy();
+    let modules = paths::modules_dir()?;
     let topology = Topology::start(&Options {
         run: "test-prometheus".to_owned(),
-        policy: policy.json.clone(),
         envoy: envoy.clone(),
-        modules: Some(paths::modules_dir()?),
+        filters: Some(Filters::new(modules.clone(), &policy)),
     })
     .await?;
     let run = RunFolder::create("test-prometheus-gateway")?;
-    let mut gateway = Gateway::start(&envoy, &run, &policy.json).await?;
+    let mut gateway = Gateway::start(&envoy, &run, &Filters::new(modules.clone(), &policy)).await?;
 
     let door = topology.ingress.http.v4;
     let ingress = |host: &str| Call::new(door, host).from(OUTSIDE_CLIENT);
@@ -309,16 +310,18 @@ async fn every_alert_fires_on_its_fault_and_not_before() -> anyhow::Result<()> {
 
         let mut other = policy.json.clone();
         other["deny"]["body"] = json!("no\n");
-        gateway.publish(&other)?;
+        let other = PolicyFile::parse(other.to_string().as_bytes())?;
+        gateway.publish(&Filters::new(modules.clone(), &other))?;
         watch
             .fires("MeridianPolicyRevisionsDiffer", &at_ingress, &[])
             .await?;
-        gateway.publish(&json!({"hosts": {"ingress": {"default": "perhaps"}}}))?;
+        let no_policy = r#"{"hosts": {"ingress": {"default": "perhaps"}}}"#;
+        gateway.publish(&Filters::unchecked(modules.clone(), no_policy.to_owned()))?;
         watch.fires("MeridianPolicyRefused", &instance, &[]).await?;
 
         let crashing = tempfile::tempdir()?;
         write_crashing_module(crashing.path())?;
-        gateway.publish_with(crashing.path(), &other)?;
+        gateway.publish(&Filters::new(crashing.path().to_path_buf(), &other))?;
         watch
             .fires(
                 "MeridianFilterReloading",
