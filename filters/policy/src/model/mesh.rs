@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::decide::istio::gateway_service;
 use crate::document::reader::{Errors, Node};
 use crate::host::pattern::{contains, parse_network};
-use crate::{Host, HostMap, Name, Pattern, Principal};
+use crate::{Host, HostMap, HostPattern, Name, Pattern, Principal};
 
 /// Namespaces that every Kubernetes cluster has.
 const BUILT_IN_NAMESPACES: [&str; 2] = ["default", "kube-system"];
@@ -61,7 +61,7 @@ impl Mesh {
         {
             match Pattern::parse(text) {
                 Ok(Pattern {
-                    host: crate::HostPattern::Exact(domain),
+                    host: HostPattern::Exact(domain),
                     port: None,
                 }) => {
                     mesh.service_domain = domain;
@@ -152,6 +152,17 @@ impl Mesh {
         self.ingress_gateways
             .iter()
             .find(|gateway| gateway.principal == *principal)
+    }
+
+    /// The service of a gateway by Istio's convention, `NAME.NAMESPACE.svc.DOMAIN`: the account is
+    /// named after it, with or without `-service-account`. `None` where that is no name.
+    ///
+    /// An egress gateway without hosts of its own is known by it.
+    pub fn gateway_service(&self, principal: &Principal) -> Option<Name> {
+        match gateway_service(principal, &self.service_domain)?.host {
+            HostPattern::Exact(name) => Some(name),
+            HostPattern::Any | HostPattern::Suffix(_) | HostPattern::Network(_) => None,
+        }
     }
 
     /// True if `host` is the service of an egress gateway.

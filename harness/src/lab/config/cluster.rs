@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::tls::{self, MeshIdentity};
@@ -112,21 +113,21 @@ pub fn dynamic_forward_proxy_filter() -> Value {
 
 /// Networks that no host outside is in: this host, link-local addresses, and in them the metadata
 /// services of clouds.
-const NEVER_OUTSIDE: [&str; 7] = [
-    "0.0.0.0/8",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "::/128",
-    "::1/128",
-    // IPv4 in other clothes.
-    "::ffff:0:0/96",
-    "fe80::/10",
+const NEVER_OUTSIDE: [(&str, u8); 7] = [
+    ("0.0.0.0", 8),
+    ("127.0.0.0", 8),
+    ("169.254.0.0", 16),
+    ("::", 128),
+    ("::1", 128),
+    // IPv4-mapped addresses.
+    ("::ffff:0:0", 96),
+    ("fe80::", 10),
 ];
 
 /// The HTTP filter that refuses what a name resolved to, if that is not outside. It stands behind
 /// [`dynamic_forward_proxy_filter`]: the policy decides over names, and whoever owns an allowed name
 /// chooses its address.
-pub fn inside_filter(inside: &[String]) -> Value {
+pub fn inside_filter(inside: &[IpNet]) -> Value {
     json!({
         "name": "envoy.filters.http.rbac",
         "typed_config": {
@@ -138,7 +139,7 @@ pub fn inside_filter(inside: &[String]) -> Value {
 
 /// The same as a network filter, behind [`sni_dynamic_forward_proxy_filter`]. It refuses at the first
 /// byte, so what stands behind it must not connect before.
-pub fn inside_network_filter(inside: &[String]) -> Value {
+pub fn inside_network_filter(inside: &[IpNet]) -> Value {
     json!({
         "name": "envoy.filters.network.rbac",
         "typed_config": {
@@ -149,14 +150,14 @@ pub fn inside_network_filter(inside: &[String]) -> Value {
     })
 }
 
-fn inside_rules(inside: &[String]) -> Value {
-    let networks = NEVER_OUTSIDE
+fn inside_rules(inside: &[IpNet]) -> Value {
+    let inside = inside
         .iter()
-        .copied()
-        .chain(inside.iter().map(String::as_str));
-    let permissions: Vec<Value> = networks
-        .filter_map(|network| network.split_once('/'))
-        .filter_map(|(address, prefix)| Some((address, prefix.parse::<u8>().ok()?)))
+        .map(|network| (network.addr().to_string(), network.prefix_len()));
+    let permissions: Vec<Value> = NEVER_OUTSIDE
+        .iter()
+        .map(|(address, prefix)| ((*address).to_owned(), *prefix))
+        .chain(inside)
         .map(|(address, prefix)| {
             json!({"matcher": {
                 "name": "envoy.rbac.matchers.upstream_ip_port",

@@ -1,5 +1,6 @@
 //! The egress gateway: where requests leave the cluster.
 
+use ipnet::IpNet;
 use meridian_policy::Vantage;
 use serde_json::Value;
 
@@ -21,7 +22,7 @@ pub struct Egress {
     /// Its virtual hosts, outside.
     pub routes: Vec<Route>,
     /// The networks of the mesh: no name leads there from here.
-    pub inside: Vec<String>,
+    pub inside: Vec<IpNet>,
     /// What passes through it unread.
     pub passthrough: Passthrough,
 }

@@ -1,5 +1,6 @@
 //! A listener whose connections pass on unread: TLS by its server name, all else too.
 
+use ipnet::IpNet;
 use meridian_policy::Vantage;
 use serde_json::{Value, json};
 
@@ -27,7 +28,7 @@ pub struct Passthrough {
     /// 16 KiB in small records, is then like plain TCP: without a server name.
     pub plain_tcp: bool,
     /// The networks of the mesh: no server name leads there from here.
-    pub inside: Vec<String>,
+    pub inside: Vec<IpNet>,
 }
 
 impl Passthrough {

@@ -8,6 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use ipnet::IpNet;
+use meridian_policy::Principal;
 use serde_json::Value;
 
 use crate::lab::config::access_log::AccessLog;
@@ -67,9 +69,9 @@ impl Default for Options {
 /// Equal arguments give equal files. The policy goes into each as it is.
 ///
 /// # Errors
-/// If something in the policy that the rendering needs has the wrong type.
+/// If the service of its egress gateway has no name.
 pub fn render(policy: &PolicyFile, options: &Options) -> anyhow::Result<Vec<(String, String)>> {
-    let mesh = Names::of(&policy.json)?;
+    let mesh = Names::of(policy)?;
     let filters = Filters::indented(options.modules.clone(), policy);
     let proxy = |name: &str, namespace: &str| Proxy {
         name: name.to_owned(),
@@ -118,48 +120,38 @@ struct Names {
     trust_domain: String,
     egress_principal: String,
     egress_host: String,
-    inside: Vec<String>,
+    inside: Vec<IpNet>,
 }
 
 impl Names {
-    fn of(policy: &Value) -> anyhow::Result<Self> {
-        let text = |pointer: &str, default: &str| match policy.pointer(pointer) {
-            None | Some(Value::Null) => Ok(default.to_owned()),
-            Some(value) => value
-                .as_str()
-                .map(str::to_owned)
-                .with_context(|| format!("{pointer} in the policy is no string: {value}")),
+    fn of(file: &PolicyFile) -> anyhow::Result<Self> {
+        let mesh = &file.policy.mesh;
+        let trust_domain = mesh.trust_domains.first();
+        let trust_domain = trust_domain.map_or("cluster.local", String::as_str);
+        let egress_principal = match mesh.egress_gateways.first() {
+            Some(gateway) => gateway.principal.clone(),
+            None => {
+                let account = "istio-egressgateway-service-account";
+                let text = format!("{trust_domain}/ns/istio-system/sa/{account}");
+                Principal::parse(&text).with_context(|| format!("`{text}` is no identity"))?
+            }
         };
-        let service_domain = text("/mesh/serviceDomain", "cluster.local")?;
-        let trust_domain = text("/mesh/trustDomains/0", "cluster.local")?;
-        let egress_principal = text(
-            "/mesh/gateways/egress/0/principal",
-            &format!("{trust_domain}/ns/istio-system/sa/istio-egressgateway-service-account"),
-        )?;
-        let (namespace, account) = egress_principal
-            .split_once("/ns/")
-            .and_then(|(_, rest)| rest.split_once("/sa/"))
-            .with_context(|| format!("`{egress_principal}` is not TRUST_DOMAIN/ns/NS/sa/SA"))?;
-        let name = account.strip_suffix("-service-account").unwrap_or(account);
-        let egress_host = text(
-            "/mesh/gateways/egress/0/hosts/0",
-            &format!("{name}.{namespace}.svc.{service_domain}"),
-        )?;
-        let cidrs = policy.pointer("/mesh/cidrs").and_then(Value::as_array);
-        let inside = cidrs.into_iter().flatten().filter_map(Value::as_str);
-        // A single address is a network of full length.
-        let inside = inside.map(|cidr| match (cidr.contains('/'), cidr.contains(':')) {
-            (true, _) => cidr.to_owned(),
-            (false, true) => format!("{cidr}/128"),
-            (false, false) => format!("{cidr}/32"),
-        });
-        let inside = inside.collect();
+        let egress_host = match file.written().egress_gateway_hosts(0).texts().next() {
+            Some(text) => text.to_owned(),
+            None => {
+                let service = mesh.gateway_service(&egress_principal);
+                let service = service.with_context(|| {
+                    format!("the service of `{egress_principal}` has no name; write its `hosts`")
+                })?;
+                service.as_str().to_owned()
+            }
+        };
         Ok(Self {
-            inside,
-            service_domain,
-            trust_domain,
-            egress_principal,
+            service_domain: mesh.service_domain.as_str().to_owned(),
+            trust_domain: trust_domain.to_owned(),
+            egress_principal: egress_principal.to_string(),
             egress_host,
+            inside: mesh.cidrs.clone(),
         })
     }
 
@@ -386,6 +378,39 @@ mod tests {
         let sidecar = &files(&policy)[2].1;
         assert!(sidecar.contains("outbound|80||exit.edge.svc.corp.internal"));
         assert!(sidecar.contains("spiffe://corp/ns/edge/sa/exit"));
+    }
+
+    #[test]
+    fn the_names_of_the_mesh_are_those_that_the_filters_know() {
+        let policy = json!({"mesh": {
+            "serviceDomain": "Corp.internal.",
+            "trustDomains": [],
+            "cidrs": ["10.1.2.3", "fd00::1", "10.8.0.0/16"],
+            "gateways": {"egress": [
+                {"principal": "spiffe://corp/ns/edge/sa/exit-service-account"},
+            ]},
+        }});
+        let [_, (_, egress), (_, sidecar)] = &files(&policy)[..] else {
+            panic!("three files");
+        };
+        assert!(sidecar.contains("outbound|80||exit.edge.svc.corp.internal\n"));
+        assert!(sidecar.contains("spiffe://corp/ns/edge/sa/exit-service-account\n"));
+        assert!(sidecar.contains("spiffe://cluster.local/ns/default/sa/app\n"));
+        let egress: Value = yaml_serde::from_str(egress).unwrap();
+        let egress = egress.to_string();
+        for (address, length) in [("10.1.2.3", 32), ("fd00::1", 128), ("10.8.0.0", 16)] {
+            let prefix = json!({"address_prefix": address, "prefix_len": length});
+            assert!(egress.contains(&prefix.to_string()), "{prefix} in {egress}");
+        }
+
+        let named = json!({"mesh": {"gateways": {"egress": [
+            {"principal": "corp/ns/edge/sa/exit", "hosts": ["way-out.edge", "exit.edge"]}]}}});
+        let (_, sidecar) = &files(&named)[2];
+        assert!(sidecar.contains("outbound|80||way-out.edge\n"));
+        let (_, sidecar) = &files(&json!({}))[2];
+        assert!(
+            sidecar.contains("outbound|80||istio-egressgateway.istio-system.svc.cluster.local\n")
+        );
     }
 
     #[test]
