@@ -34,23 +34,25 @@
 mod decide;
 mod document;
 mod host;
+mod istio;
 mod model;
+mod quoted;
 mod revision;
 
 pub use document::fields;
 
 pub use decide::{
     Caller, Candidate, DryRun, Evidence, PossibleReason, Reason, Refusal, Request, Standing,
-    Verdict, server_name,
+    Verdict,
 };
 pub use document::{ConfigError, Document, StringList};
 pub use host::{
     Authority, Host, HostMap, HostPattern, InsertError, InvalidHost, Name, Pattern, PatternError,
-    Precedence, Rank, Specificity,
 };
+pub use istio::server_name;
 pub use model::{
     Action, CallerConditions, ComponentType, Date, Deny, Direction, DirectionEvidence, Gateway,
-    MAX_RULES, Mesh, Metrics, Mode, Policy, Principal, PrincipalPattern, Rule, Section, Sni,
-    SniMode, Subject, TagWrite, Tags, Unmet, Vantage,
+    MAX_RULES, Mesh, Metrics, Mode, Policy, Precedence, Principal, PrincipalPattern, Rank, Rule,
+    Section, Sni, SniMode, Specificity, Subject, TagWrite, Tags, Unmet, Vantage,
 };
 pub use revision::revision;

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use crate::decide::conditions::unmet;
 use crate::decide::direction::direction;
 use crate::decide::facts::Facts;
 use crate::decide::target::target;
@@ -210,41 +211,6 @@ pub(crate) fn for_each_rule<'s, E: Evidence>(
             unmet,
         })
     });
-}
-
-/// The first condition that keeps the rule from taking part, beside its hosts and their ports;
-/// `None` when all hold.
-fn unmet<E: Evidence>(
-    rule: &Rule,
-    authority: &Authority,
-    direction: Direction,
-    facts: &mut Facts<'_, E>,
-) -> Option<Unmet> {
-    if !rule.directions.is_empty() && !rule.directions.contains(&direction) {
-        return Some(Unmet::Directions);
-    }
-    if let Some(last) = rule.expires {
-        let is_past = facts.evidence.today().map(|today| today > last);
-        // Not to know the day never helps the caller.
-        if is_past.unwrap_or(rule.action == Action::Allow) {
-            return Some(Unmet::Expires);
-        }
-    }
-    if !rule.ports.is_empty()
-        && !facts.port_holds(rule.action, authority, &|port| rule.ports.contains(&port))
-    {
-        return Some(Unmet::Ports);
-    }
-    if facts.is_excluded(rule, authority) {
-        return Some(Unmet::NotHosts);
-    }
-    if let Some(from) = &rule.from
-        && let Some(condition) = from.unmet(rule.action, facts)
-    {
-        return Some(condition);
-    }
-    // Not to be known never helps the caller.
-    (rule.action == Action::Allow && authority.host.is_none()).then_some(Unmet::HostUnknown)
 }
 
 #[cfg(test)]

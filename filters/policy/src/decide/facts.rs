@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::decide::istio::Cluster;
+use crate::istio::Cluster;
 use crate::{
     Action, Authority, Direction, Evidence, Gateway, Host, Mesh, Principal, Rule, Subject, Vantage,
 };

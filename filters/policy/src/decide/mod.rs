@@ -2,17 +2,16 @@
 //! say.
 
 mod candidates;
+mod conditions;
 mod decision;
 mod direction;
 mod evidence;
-pub(crate) mod facts;
-pub(crate) mod istio;
+mod facts;
 mod reasons;
 mod target;
 mod verdict;
 
 pub use candidates::{Candidate, Standing};
 pub use evidence::{Evidence, Request};
-pub use istio::server_name;
 pub use reasons::PossibleReason;
 pub use verdict::{Caller, DryRun, Reason, Refusal, Verdict};

@@ -1,7 +1,7 @@
 //! Where a request or connection says that it goes.
 
 use crate::decide::facts::Facts;
-use crate::decide::istio::server_name;
+use crate::istio::server_name;
 use crate::{Authority, Evidence, Host, InvalidHost, Subject};
 
 /// The host and port that the rules are asked about: the authority of a request; of a connection the

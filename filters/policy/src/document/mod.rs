@@ -2,7 +2,6 @@
 
 mod error;
 pub mod fields;
-pub(crate) mod quoted;
 pub(crate) mod reader;
 mod tree;
 

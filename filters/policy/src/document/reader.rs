@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::InsertError;
-use crate::document::quoted::{Escaped, Quoted};
 use crate::model::vocabulary::Word;
+use crate::quoted::{Escaped, Quoted};
 use crate::{ConfigError, Document, HostMap};
 
 /// The errors of a document so far.

@@ -5,10 +5,8 @@ pub(crate) mod address_text;
 mod authority;
 mod map;
 pub(crate) mod pattern;
-mod precedence;
 
 pub use authority::{Authority, Host, InvalidHost, Name};
 pub(crate) use authority::{is_canonical_name, parse_port};
 pub use map::{HostMap, InsertError};
 pub use pattern::{HostPattern, Pattern, PatternError};
-pub use precedence::{Precedence, Rank, Specificity};

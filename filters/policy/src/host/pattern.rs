@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::document::quoted::Quoted;
+use crate::quoted::Quoted;
 use crate::{Authority, Host, Name};
 
 /// A host pattern, with the port that it is limited to.

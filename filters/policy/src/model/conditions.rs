@@ -1,17 +1,10 @@
-//! The conditions under which a rule takes part.
-//!
-//! Missing evidence never helps the caller. Without a source address `cidrs` and `notCidrs` hold for
-//! rules that deny and not for rules that allow. Without an identity `notPrincipals` and
-//! `notNamespaces` do so too, but `principals` and `namespaces` hold for neither: they are about
-//! callers that are known.
+//! The conditions under which a rule takes part, beside its hosts.
 
 use ipnet::IpNet;
 
-use crate::decide::facts::Facts;
 use crate::document::reader::{Errors, Node};
-use crate::host::pattern::contains;
 use crate::model::mesh::{is_of_label, is_of_principal, read_networks};
-use crate::{Action, Evidence, Principal, PrincipalPattern};
+use crate::{Principal, PrincipalPattern};
 
 /// The condition `from`: who calls. All its fields must hold; a list that is there is not empty.
 #[derive(Debug, Clone, Default)]
@@ -111,59 +104,6 @@ impl CallerConditions {
                 }
             }
         }
-    }
-
-    /// The first field that keeps a rule of this action from taking part; `None` when all hold.
-    /// Evidence is asked for only when a field needs it.
-    pub(crate) fn unmet<E: Evidence>(
-        &self,
-        action: Action,
-        facts: &mut Facts<'_, E>,
-    ) -> Option<Unmet> {
-        let missing = action == Action::Deny;
-        let as_str = Principal::as_str as fn(&Principal) -> &str;
-        let identity = [
-            (&self.principals, false, as_str, Unmet::Principals),
-            (&self.not_principals, true, as_str, Unmet::NotPrincipals),
-            (
-                &self.namespaces,
-                false,
-                Principal::namespace,
-                Unmet::Namespaces,
-            ),
-            (
-                &self.not_namespaces,
-                true,
-                Principal::namespace,
-                Unmet::NotNamespaces,
-            ),
-        ];
-        for (patterns, negated, part, condition) in identity {
-            let Some(patterns) = patterns else { continue };
-            let holds = match facts.peer() {
-                Some(peer) => patterns.iter().any(|pattern| pattern.matches(part(peer))) != negated,
-                None => negated && missing,
-            };
-            if !holds {
-                return Some(condition);
-            }
-        }
-        let networks = [
-            (&self.cidrs, false, Unmet::Cidrs),
-            (&self.not_cidrs, true, Unmet::NotCidrs),
-        ];
-        for (networks, negated, condition) in networks {
-            let Some(networks) = networks else { continue };
-            let holds = match facts.source() {
-                Some(source) => networks.iter().any(|network| contains(network, source)) != negated,
-                // A caller who hides or forges its address is refused as if it were listed.
-                None => missing,
-            };
-            if !holds {
-                return Some(condition);
-            }
-        }
-        None
     }
 }
 

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::decide::istio::gateway_service;
 use crate::document::reader::{Errors, Node};
 use crate::host::pattern::{contains, parse_network};
+use crate::istio::gateway_service;
 use crate::{Host, HostMap, HostPattern, Name, Pattern, Principal};
 
 /// Namespaces that every Kubernetes cluster has.

@@ -1,7 +1,5 @@
 //! The hash of names, which can be undone byte by byte.
 
-use super::keys::Kind;
-
 /// FNV-1a from the last byte to the first, so that a suffix's hash is a stop on the way.
 pub(super) const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
 
@@ -30,14 +28,11 @@ pub(super) fn hash_name(name: &[u8]) -> (u64, u32) {
     (hash, dots)
 }
 
-/// The table takes its control byte from the top bits, where FNV-1a mixes least for short names.
-pub(super) const fn finish(kind: Kind, hash: u64) -> u64 {
-    let hash = (hash ^ (hash >> 32) ^ kind as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+/// Mixes a hash of FNV-1a, with something that is not in the name: the table takes its control byte
+/// from the top bits, where FNV-1a mixes least for short names.
+pub(super) const fn finish(hash: u64, salt: u64) -> u64 {
+    let hash = (hash ^ (hash >> 32) ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     hash ^ (hash >> 29)
-}
-
-pub(super) fn hash_key(kind: Kind, key: &[u8]) -> u64 {
-    finish(kind, hash_name(key).0)
 }
 
 /// Which of a map's tables a key is in, by hash bits that hashbrown does not use.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::hash::hash_key;
+use super::hash::{finish, hash_name};
 use super::values::List;
 
 /// What a key is.
@@ -17,6 +17,17 @@ pub(super) enum Kind {
     Suffix,
     /// A network, as of [`network_key`].
     Network,
+}
+
+impl Kind {
+    /// The hash of a key of this kind whose bytes have this hash.
+    pub(super) const fn finish(self, hash: u64) -> u64 {
+        finish(hash, self as u64)
+    }
+
+    pub(super) fn hash(self, key: &[u8]) -> u64 {
+        self.finish(hash_name(key).0)
+    }
 }
 
 /// A key on its way into the table.
@@ -98,7 +109,7 @@ impl Keys {
     #[inline(never)]
     fn hash(&self, slot: Slot) -> u64 {
         let slot = self.unchained(slot);
-        hash_key(slot.kind, self.key(slot))
+        slot.kind.hash(self.key(slot))
     }
 }
 

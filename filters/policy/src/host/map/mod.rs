@@ -35,7 +35,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use ipnet::IpNet;
 
-use hash::{finish, hash_key, hash_name, share, unhash_byte};
+use hash::{hash_name, share, unhash_byte};
 use keys::{Chain, Key, Keys, Kind, Slot, network_key};
 use values::{Grant, List, Values};
 
@@ -183,7 +183,7 @@ impl HostMap {
 
     /// Adds a value under a key; `None` when the map is full.
     fn insert_key(&mut self, key: &Key<'_>, grant: Grant) -> Option<()> {
-        let hash = hash_key(key.kind, key.bytes);
+        let hash = key.kind.hash(key.bytes);
         let Some(mut slot) = self.probe(key.kind, hash, key.bytes) else {
             return self.insert_new(key, hash, grant);
         };
@@ -317,7 +317,7 @@ impl HostMap {
         each: &mut impl FnMut(u16, Option<u16>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let (mut hash, mut labels) = hash_name(name);
-        let exact = self.probe(Kind::Exact, finish(Kind::Exact, hash), name);
+        let exact = self.probe(Kind::Exact, Kind::Exact.finish(hash), name);
         self.visit_slot(exact, each)?;
         let mut suffix = name;
         // Bit 0 is never set: no suffix has no label.
@@ -328,7 +328,7 @@ impl HostMap {
             hash = unhash_byte(hash, *byte);
             if *byte == b'.' {
                 if self.suffix_labels & 1 << labels.min(MAX_LABELS) != 0 {
-                    let slot = self.probe(Kind::Suffix, finish(Kind::Suffix, hash), suffix);
+                    let slot = self.probe(Kind::Suffix, Kind::Suffix.finish(hash), suffix);
                     self.visit_slot(slot, each)?;
                 }
                 labels -= 1;
@@ -350,7 +350,7 @@ impl HostMap {
             };
             let (key, length) = network_key(network.trunc());
             let key = key.get(..length).unwrap_or_default();
-            let slot = self.probe(Kind::Network, hash_key(Kind::Network, key), key);
+            let slot = self.probe(Kind::Network, Kind::Network.hash(key), key);
             self.visit_slot(slot, each)?;
         }
         ControlFlow::Continue(())
