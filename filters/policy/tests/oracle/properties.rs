@@ -1,11 +1,12 @@
 //! What holds for every input: no panic, and one canonical form.
 
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 
 use crate::world::{Dice, PlainPolicy, Seeded};
 use meridian_policy::{
-    Action, Authority, ConfigError, Direction, Host, Policy, Principal, Reason, Request, Subject,
-    TagWrite, Vantage, Verdict,
+    Action, Authority, ConfigError, Direction, Host, HostMap, HostPattern, Pattern, Policy,
+    Precedence, Principal, Rank, Reason, Request, Subject, TagWrite, Vantage, Verdict,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -47,6 +48,39 @@ fn document(seed: u64) -> Value {
         }
     }
     document
+}
+
+/// Patterns that often match the same host.
+fn pattern() -> impl Strategy<Value = Pattern> {
+    let name = "(\\*\\.)?([ab]\\.){0,3}c";
+    let network = (0..4u8, 0..4u8, 8..=32u8).prop_map(|(second, last, prefix)| {
+        let network = ipnet::Ipv4Net::new([10, second, 0, last].into(), prefix).unwrap();
+        network.trunc().to_string()
+    });
+    let text =
+        prop_oneof![6 => name.prop_map(String::from), 3 => network, 1 => Just("*".to_owned())];
+    text.prop_map(|text| Pattern::parse(&text).unwrap())
+}
+
+/// Hosts that such patterns match.
+fn host() -> impl Strategy<Value = Host> {
+    let name = "([ab]\\.){0,4}c";
+    let address = (0..4u8, 0..4u8).prop_map(|(second, last)| format!("10.{second}.0.{last}"));
+    prop_oneof![name.prop_map(String::from), address]
+        .prop_map(|text| Authority::parse(text.as_bytes()).unwrap().host)
+}
+
+/// Matching as the documentation has it.
+fn matches(pattern: &HostPattern, host: &Host) -> bool {
+    match (pattern, host) {
+        (HostPattern::Any, _) => true,
+        (HostPattern::Exact(name), Host::Name(host)) => name == host,
+        (HostPattern::Suffix(name), Host::Name(host)) => {
+            host.as_str().ends_with(&format!(".{}", name.as_str()))
+        }
+        (HostPattern::Network(network), Host::Address(address)) => network.contains(address),
+        _ => false,
+    }
 }
 
 /// Any JSON value, with the words of policies among its strings.
@@ -196,6 +230,36 @@ proptest! {
         failure_persistence: None,
         ..ProptestConfig::with_cases(2_000)
     })]
+
+    /// Every pattern that matches is visited, in the order of [`Precedence`].
+    #[test]
+    fn a_host_map_is_visited_in_the_order_of_precedence(
+        patterns in vec((pattern(), any::<bool>()), 0..40),
+        hosts in vec(host(), 1..20),
+    ) {
+        let mut map = HostMap::default();
+        let mut rules = Vec::new();
+        for (index, (pattern, denies)) in patterns.into_iter().enumerate() {
+            let action = if denies { Action::Deny } else { Action::Allow };
+            let rank = Rank::new(action, index);
+            prop_assert!(map.insert(&pattern, rank.into()));
+            rules.push((pattern.host, rank));
+        }
+        for host in hosts {
+            let matching = rules.iter().filter(|(pattern, _)| matches(pattern, &host));
+            let mut expected: Vec<Precedence> = matching
+                .map(|(pattern, rank)| Precedence { specificity: pattern.specificity(), rank: *rank })
+                .collect();
+            expected.sort();
+            let expected: Vec<Rank> = expected.iter().map(|one| one.rank).collect();
+            let mut visited = Vec::new();
+            map.visit(&host, |value, _| {
+                visited.push(Rank::from(value));
+                ControlFlow::Continue(())
+            });
+            prop_assert_eq!(visited, expected, "{}", host);
+        }
+    }
 
     #[test]
     fn canonicalising_twice_changes_nothing(raw in authority()) {
