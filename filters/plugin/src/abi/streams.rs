@@ -1,4 +1,7 @@
-//! What is kept of requests, by their contexts.
+//! What is kept of requests and connections, by their contexts.
+//!
+//! A table of hashbrown's, which every module carries for its hosts, was measured in its place: 1,200
+//! bytes more of module, beyond the budget, and 310 instructions more for a request of 7,500.
 
 /// A map with open addressing: the place of a stream is the hash of its context, or the next one that is
 /// free.
@@ -60,9 +63,8 @@ impl<S> Streams<S> {
         self.slots.len().wrapping_sub(1)
     }
 
-    /// Contexts come in their order, and those that stay open, as tunnels do, would be one run that
-    /// every other had to walk along: a golden share of the places lies between two that follow
-    /// each other.
+    /// Context ids are sequential. Hashing by the low bits would put long-lived streams into one run
+    /// that every probe must walk, so Fibonacci hashing spreads neighbours.
     fn home(&self, context: u32) -> usize {
         let hash = u64::from(context.wrapping_mul(0x9e37_79b9));
         // The highest bits, as many as the places need.

@@ -213,7 +213,7 @@ fn check_exports(module: &Module, keep: &[&str]) -> anyhow::Result<()> {
         .collect();
     if !missing.is_empty() {
         bail!(
-            "it does not export {}: its lib.rs must call `proxy_wasm::main!`",
+            "it does not export {}: its lib.rs must call `meridian_plugin::module!`",
             missing.join(", ")
         );
     }
