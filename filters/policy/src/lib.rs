@@ -53,6 +53,6 @@ pub use istio::server_name;
 pub use model::{
     Action, CallerConditions, ComponentType, Date, Deny, Direction, DirectionEvidence, Gateway,
     MAX_RULES, Mesh, Metrics, Mode, Policy, Precedence, Principal, PrincipalPattern, Rank, Rule,
-    Section, Sni, SniMode, Specificity, Subject, TagWrite, Tags, Unmet, Vantage,
+    Section, Sni, SniMode, Specificity, Subject, TagWrite, Tags, Unmet, Vantage, is_namespace,
 };
 pub use revision::revision;

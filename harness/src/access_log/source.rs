@@ -12,6 +12,7 @@ use flate2::bufread::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Entry, Summary, read_lines};
+use crate::text::visible::visible;
 
 /// What a member of gzip begins with (RFC 1952, section 2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -103,7 +104,7 @@ pub fn read(logs: &[Log], mut each: impl FnMut(&Entry<'_>)) -> anyhow::Result<Su
 fn report(summary: &Summary) {
     for malformed in &summary.first {
         // The name of a file and the reader's own words: no text of the log.
-        eprintln!("{}", malformed.to_string().escape_debug());
+        eprintln!("{}", visible(&malformed.to_string()));
     }
     let shown = summary.first.len() as u64;
     if summary.malformed > shown {
@@ -149,7 +150,6 @@ impl Progress {
     }
 
     fn start(&self, log: &Log) {
-        self.bar
-            .set_message(log.to_string().escape_debug().to_string());
+        self.bar.set_message(visible(&log.to_string()));
     }
 }

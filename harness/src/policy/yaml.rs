@@ -10,6 +10,8 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
+use crate::text::visible::visible;
+
 /// What any text may come to, in bytes.
 const ALLOWANCE: usize = 500_000;
 /// What more it may come to, in its own length: enough for a long list at all four vantage points.
@@ -190,7 +192,7 @@ impl<'de> Visitor<'de> for Weigh<'_> {
             let read = map.next_value_seed(value);
             self.at(read, || {
                 let name: String = name.chars().take(MAX_NAME).collect();
-                format!(".{}", name.escape_debug())
+                format!(".{}", visible(&name))
             })?;
         }
         Ok(String::new())

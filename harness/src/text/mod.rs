@@ -1,3 +1,5 @@
-//! Text from outside, made fit to be shown.
+//! Text for people: numbers and names in words, and text from outside made fit to be shown.
 
+pub mod confusables;
+pub mod numbers;
 pub mod visible;

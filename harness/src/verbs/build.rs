@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::lab::modules::{self, Module, Modules};
+use crate::text::numbers::kilobytes;
 
 /// Build the modules and print their sizes
 ///
@@ -67,11 +68,6 @@ fn as_json(modules: &Modules) -> Value {
         .chain(&modules.lean)
         .map(object)
         .collect()
-}
-
-/// In thousands of bytes, as the budget of a module is.
-fn kilobytes(bytes: u64) -> String {
-    format!("{}.{} kB", bytes / 1000, bytes % 1000 / 100)
 }
 
 #[cfg(test)]

@@ -271,12 +271,15 @@ pub(crate) fn is_of_principal(byte: u8) -> bool {
     is_of_label(byte) || matches!(byte, b'.' | b'_' | b'/')
 }
 
-/// Namespaces are DNS labels (RFC 1123), as Kubernetes has it.
+/// True for the name that a namespace of Kubernetes can have, and so a policy: a DNS label (RFC 1123).
+pub fn is_namespace(text: &str) -> bool {
+    (1..=63).contains(&text.len()) && text.bytes().all(is_of_label)
+}
+
 pub(crate) fn read_namespaces(errors: &mut Errors, node: Node<'_>) -> Vec<String> {
     let mut namespaces = Vec::new();
     node.each_string(errors, |errors, path, text| {
-        let is_label = (1..=63).contains(&text.len()) && text.bytes().all(is_of_label);
-        if is_label {
+        if is_namespace(text) {
             namespaces.push(text.to_owned());
         } else {
             errors.add_quoted(

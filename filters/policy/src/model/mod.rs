@@ -14,7 +14,7 @@ pub(crate) mod vocabulary;
 
 pub use conditions::{CallerConditions, Unmet};
 pub use date::Date;
-pub use mesh::{Gateway, Mesh};
+pub use mesh::{Gateway, Mesh, is_namespace};
 pub use policy::{Deny, Metrics, Policy, Sni};
 pub use precedence::{Precedence, Rank, Specificity};
 pub use principal::{Principal, PrincipalPattern};

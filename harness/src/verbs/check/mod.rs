@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::policy::series;
 use crate::policy::{PolicyErrors, PolicyFile, revision_text};
+use crate::text::numbers::counted;
 
 pub mod warnings;
 
@@ -62,8 +63,11 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             println!("warning: {warning}");
         }
         let name = args.policy.display();
-        let errors = counted(errors.len(), "error");
-        match warnings.len() {
+        let errors = match errors.len() as u64 {
+            0 => "no errors".to_owned(),
+            count => counted(count, "error"),
+        };
+        match warnings.len() as u64 {
             0 => eprintln!("{name}: {errors}"),
             count => eprintln!("{name}: {errors}, {}", counted(count, "warning")),
         }
@@ -111,14 +115,6 @@ impl Facts {
             self.revision,
             series.join(", ")
         )
-    }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    match count {
-        0 => format!("no {what}s"),
-        1 => format!("1 {what}"),
-        count => format!("{count} {what}s"),
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use meridian_policy::Principal;
+use meridian_policy::{Principal, is_namespace};
 
 use crate::access_log::{Caller, Entry};
+use crate::text::visible::excerpt;
 
 /// How many callers are told apart.
 const MAX_CALLERS: usize = 20_000;
@@ -105,7 +106,7 @@ impl Known {
     /// Its name, safe to print.
     pub fn name(&self) -> String {
         match self {
-            Self::Workload(principal) => super::text::shown(&format!(
+            Self::Workload(principal) => excerpt(&format!(
                 "{}/{}",
                 principal.namespace(),
                 principal.service_account()
@@ -120,12 +121,7 @@ impl Known {
         let Self::Workload(principal) = self else {
             return None;
         };
-        let namespace = principal.namespace();
-        let is_label = namespace.len() <= 63
-            && namespace
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        is_label.then_some(namespace)
+        Some(principal.namespace()).filter(|namespace| is_namespace(namespace))
     }
 }
 

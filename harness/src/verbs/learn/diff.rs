@@ -11,8 +11,8 @@ use super::Learned;
 use super::fragment::{block, comments, object};
 use super::group::Rule;
 use super::place::{Addition, add};
-use super::text::shown;
 use crate::policy::PolicyFile;
+use crate::text::visible::excerpt;
 
 /// The diff, with what is to be known beside it in comments before it, which `patch` passes over.
 ///
@@ -62,7 +62,7 @@ pub fn diff(
             bail!("the policy with the rules would be refused ({errors}): use --format fragment")
         }
     }
-    let name = shown(&path.display().to_string());
+    let name = excerpt(&path.display().to_string());
     let diff = TextDiff::from_lines(text, new.as_str());
     let unified = diff.unified_diff().header(&name, &name).to_string();
     Ok(comments(learned) + &unified)

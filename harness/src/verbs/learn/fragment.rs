@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::Learned;
 use super::callers::Callers;
 use super::group::Rule;
-use super::text::{asked, counted, yaml};
+use super::text::{asked, yaml};
+use crate::text::numbers::counted;
 
 /// How many names of a wildcard are shown.
 const MAX_NAMES: usize = 5;

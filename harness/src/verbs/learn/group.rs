@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use meridian_policy::fields::MAX_RULE_NAME;
 use meridian_policy::{MAX_RULES, Vantage};
 
 use super::callers::{CallerId, Callers};
 use super::judge::{Judge, Judged, Open, Reason, Suspicious};
 use super::tally::Tally;
 
-/// The longest name of a rule.
-const MAX_RULE_NAME: usize = 63;
 /// More ports than this are not written out.
 const MAX_PORTS: usize = 4;
 

@@ -11,8 +11,8 @@ use super::callers::Known;
 use super::names::{Looks, owned_by};
 use super::observe::{Observations, Observed};
 use super::tally::Tally;
-use super::text::shown;
 use crate::policy::PolicyFile;
+use crate::text::visible::excerpt;
 
 /// More one-offs of one owner than this are listed as one.
 const MANY_ONE_OFFS: usize = 20;
@@ -188,7 +188,7 @@ impl<'j> Judge<'j> {
         }
         if open.host.split('.').any(|label| label.starts_with("xn--")) {
             let (unicode, _) = idna::domain_to_unicode(open.host);
-            add("punycode", format!("reads \"{}\"", shown(&unicode)));
+            add("punycode", format!("reads \"{}\"", excerpt(&unicode)));
         }
         if let Some(other) = looks.like(open.owner) {
             add("look-alike", format!("looks like {other}"));
@@ -326,7 +326,7 @@ fn refused(rule: &str) -> Reason {
         },
         rule => Reason {
             word: "denied-by-rule",
-            text: format!("rule {} refused it by name", shown(rule)),
+            text: format!("rule {} refused it by name", excerpt(rule)),
         },
     }
 }
@@ -337,7 +337,7 @@ fn invalid<'o>(at: Vantage, raw: &str, requests: u64) -> Suspicious<'o> {
     let why = parsed.err().map(|why| format!(": {why}"));
     Suspicious {
         at,
-        host: format!("\"{}\"", shown(raw)),
+        host: format!("\"{}\"", excerpt(raw)),
         reasons: vec![Reason {
             word: "invalid-host",
             text: format!("no host{}", why.unwrap_or_default()),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use meridian_policy::{Action, HostPattern, Vantage};
 
 use crate::policy::PolicyFile;
-use crate::verbs::check::warnings::look_alikes::skeleton_of;
+use crate::text::confusables::skeleton_of;
 
 /// The name below which one owner gives out all names, by the Public Suffix List: `example.co.uk` of
 /// `a.b.example.co.uk`, `shop.github.io` of `a.shop.github.io`. Below the cluster's service domain it

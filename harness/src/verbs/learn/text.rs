@@ -4,33 +4,10 @@ use jiff::Timestamp;
 
 use super::callers::Callers;
 use super::tally::Tally;
+use crate::text::numbers::counted;
 
-/// The longest text that is shown, in characters.
-const MAX_SHOWN: usize = 100;
 /// How many callers are named.
 const MAX_CALLERS: usize = 5;
-
-/// The text on one line, without what would steer a terminal, and not too long.
-pub fn shown(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(MAX_SHOWN)
-        .flat_map(char::escape_debug)
-        .collect();
-    if text.chars().nth(MAX_SHOWN).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
-/// `12 requests`, `1 entry`
-pub fn counted(count: u64, what: &str) -> String {
-    match (count, what.strip_suffix('y')) {
-        (1, _) => format!("1 {what}"),
-        (count, Some(stem)) => format!("{count} {stem}ies"),
-        (count, None) => format!("{count} {what}s"),
-    }
-}
 
 /// How often, by whom and when.
 pub fn asked(tally: &Tally, callers: &Callers) -> String {
@@ -86,21 +63,6 @@ pub fn yaml(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_leaves_its_line() {
-        let text = "a\nb\r\u{1b}[31m\u{202e}\u{2028}\u{85}\0\"";
-        let shown = shown(text);
-        assert!(
-            shown
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() || byte == b' '),
-            "{shown}"
-        );
-        assert_eq!(super::shown(&"a".repeat(1000)).chars().count(), 101);
-    }
-
     #[test]
     fn only_what_is_a_name_stays_unquoted() {
         for (text, yaml) in [
