@@ -12,4 +12,4 @@ mod source;
 
 pub use entry::{Caller, Entry, RuleDecision};
 pub use lines::{Malformed, Problem, Summary, read_lines};
-pub use source::{Log, read};
+pub use source::{Log, expand, read};

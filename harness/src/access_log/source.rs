@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const BUFFER: usize = 1 << 17;
 pub enum Log {
     /// `-`
     StandardInput,
-    /// A file.
+    /// A file, or a folder, which stands for its `*.access.log` and `*.access.log.gz`.
     File(PathBuf),
 }
 
@@ -47,13 +47,15 @@ impl fmt::Display for Log {
     }
 }
 
-/// Reads every entry of the logs, one log after the other. What is gzip is seen by its content.
+/// Reads every entry of the logs, one log after the other, those of a folder by name and none
+/// twice. What is gzip is seen by its content.
 ///
 /// Shows its progress on stderr if that is a terminal, and says there how many lines were
 /// malformed, with the first few.
 ///
 /// # Errors
-/// If a log cannot be opened, and if there are lines but not one of them is an entry.
+/// If a log cannot be opened, if a folder has no logs, and if there are lines but not one of them is
+/// an entry.
 pub fn read(logs: &[Log], mut each: impl FnMut(&Entry<'_>)) -> anyhow::Result<Summary> {
     let twice = logs
         .iter()
@@ -61,17 +63,14 @@ pub fn read(logs: &[Log], mut each: impl FnMut(&Entry<'_>)) -> anyhow::Result<Su
         .count()
         > 1;
     ensure!(!twice, "standard input can be read once: write `-` once");
-    let progress = Progress::new(logs);
+    let logs = expand(logs)?;
+    let progress = Progress::new(&logs);
     let mut summary = Summary::default();
-    for log in logs {
+    for log in &logs {
         let stream: Box<dyn Read> = match log {
             Log::StandardInput => Box::new(io::stdin().lock()),
             Log::File(path) => {
-                let file =
-                    File::open(path).with_context(|| format!("cannot open the log {log}"))?;
-                let is_folder = file.metadata().is_ok_and(|metadata| metadata.is_dir());
-                ensure!(!is_folder, "{log} is a folder: name the logs in it");
-                Box::new(file)
+                Box::new(File::open(path).with_context(|| format!("cannot open the log {log}"))?)
             }
         };
         progress.start(log);
@@ -99,6 +98,51 @@ pub fn read(logs: &[Log], mut each: impl FnMut(&Entry<'_>)) -> anyhow::Result<Su
         );
     }
     Ok(summary)
+}
+
+/// The logs themselves, each once, in their order; those of a folder by name.
+///
+/// # Errors
+/// If a folder cannot be read or has no logs.
+pub fn expand(logs: &[Log]) -> anyhow::Result<Vec<Log>> {
+    let mut expanded: Vec<Log> = Vec::new();
+    let mut add = |log: Log| {
+        // Twice would be counted twice.
+        if !expanded.contains(&log) {
+            expanded.push(log);
+        }
+    };
+    for log in logs {
+        match log {
+            Log::File(folder) if folder.is_dir() => {
+                logs_in(folder)?
+                    .into_iter()
+                    .map(Log::File)
+                    .for_each(&mut add);
+            }
+            log => add(log.clone()),
+        }
+    }
+    Ok(expanded)
+}
+
+fn logs_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let unreadable = || format!("cannot read the folder {}", folder.display());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(unreadable)? {
+        let path = entry.with_context(unreadable)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(".access.log") || name.ends_with(".access.log.gz") {
+            found.push(path);
+        }
+    }
+    ensure!(
+        !found.is_empty(),
+        "{} has no *.access.log: name the files",
+        folder.display()
+    );
+    found.sort();
+    Ok(found)
 }
 
 fn report(summary: &Summary) {

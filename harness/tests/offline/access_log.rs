@@ -224,6 +224,24 @@ fn gzip_is_seen_by_its_content_and_may_have_several_members() {
 }
 
 #[test]
+fn a_folder_stands_for_the_logs_in_it_by_name_and_each_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("b.access.log"), "{\"authority\": \"b.example\"}\n").unwrap();
+    let packed = gzip("{\"authority\": \"a.example\"}\n");
+    std::fs::write(path("a.access.log.gz"), packed).unwrap();
+    std::fs::write(path("envoy.log"), "[info] no access log\n").unwrap();
+    let logs = [
+        Log::File(folder.path().into()),
+        Log::File(path("b.access.log")),
+    ];
+    let mut hosts = Vec::new();
+    let summary = read(&logs, |entry| hosts.extend(entry.host().map(String::from))).unwrap();
+    assert_eq!(hosts, ["a.example", "b.example"]);
+    assert_eq!((summary.entries, summary.malformed), (2, 0));
+}
+
+#[test]
 fn a_log_that_cannot_be_opened_or_has_nothing_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let missing = read(&[Log::File(folder.path().join("none"))], |_| {}).unwrap_err();
@@ -231,8 +249,11 @@ fn a_log_that_cannot_be_opened_or_has_nothing_is_an_error() {
         missing.to_string().contains("cannot open the log"),
         "{missing}"
     );
-    let is_folder = read(&[Log::File(folder.path().into())], |_| {}).unwrap_err();
-    assert!(is_folder.to_string().contains("is a folder"), "{is_folder}");
+    let no_logs = read(&[Log::File(folder.path().into())], |_| {}).unwrap_err();
+    assert!(
+        no_logs.to_string().contains("has no *.access.log"),
+        "{no_logs}"
+    );
     let other = folder.path().join("other");
     std::fs::write(&other, "hello\n").unwrap();
     let nothing = read(&[Log::File(other.clone())], |_| {}).unwrap_err();

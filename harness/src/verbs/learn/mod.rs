@@ -78,8 +78,9 @@ pub struct LearnArgs {
     /// Add commented-out rules for what is listed apart
     #[arg(long)]
     pub include_suspicious: bool,
-    /// Access logs with one JSON object per line, plain or gzip; - is stdin
-    #[arg(value_name = "LOG", required = true, value_hint = ValueHint::FilePath)]
+    /// Access logs with one JSON object per line, plain or gzip; a folder stands for its
+    /// *.access.log and *.access.log.gz, - for stdin
+    #[arg(value_name = "LOG", required = true, value_hint = ValueHint::AnyPath)]
     pub logs: Vec<Log>,
 }
 

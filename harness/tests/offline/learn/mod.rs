@@ -277,6 +277,23 @@ fn learn_reads_gzip_from_standard_input_and_passes_malformed_lines_over() {
 }
 
 #[test]
+fn a_folder_stands_for_the_logs_in_it() {
+    let world = World::new(&[]);
+    std::fs::create_dir(world.path("run")).unwrap();
+    for log in ["run/egress.access.log", "run/shop.access.log"] {
+        world.write(log, format!("{}\n", at_egress("api.example.com")));
+    }
+    world.write("run/egress.log", "[info] no access log\n");
+    let output = world.meridian(&["learn", "run"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        text.contains("2 entries looked at, 1 rule proposed"),
+        "{text}"
+    );
+}
+
+#[test]
 fn misuse_exits_2_and_findings_exit_1() {
     let world = World::new(&[]);
     world.write("bad.yaml", "hosts: {egress: {rule: []}}");
@@ -285,7 +302,7 @@ fn misuse_exits_2_and_findings_exit_1() {
         (&["learn", "none.log"][..], "cannot open the log none.log"),
         (&["learn", "other.log"], "not one of 1 lines is an entry"),
         (&["learn", "-", "-"], "standard input can be read once"),
-        (&["learn", "."], "is a folder"),
+        (&["learn", "."], "has no *.access.log"),
         (&["learn"], "required"),
         (
             &["learn", "--format", "diff", "access.log"],
