@@ -12,4 +12,5 @@ pub mod policy;
 mod runtime;
 pub mod text;
 pub mod topology_args;
+pub mod traffic;
 pub mod verbs;

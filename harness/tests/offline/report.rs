@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use meridian::access_log::Log;
+use meridian::traffic;
 use serde_json::{Value, json};
 
 const GATEWAY: &str =
@@ -49,7 +51,8 @@ impl Logs {
     fn page(&self) -> PathBuf {
         let page = self.path().join("page.html");
         let title = format!("A run {HOSTILE}");
-        meridian::verbs::report::write(&[self.path().to_owned()], &page, &title).unwrap();
+        let traffic = traffic::read(&[Log::File(self.path().to_owned())]).unwrap();
+        std::fs::write(&page, traffic::page(&title, &traffic)).unwrap();
         page
     }
 }

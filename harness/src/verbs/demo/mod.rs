@@ -15,11 +15,11 @@ use clap::Args;
 use meridian_policy::{Action, ComponentType, Policy, Request, TagWrite, Vantage, Verdict};
 use serde_json::json;
 
+use crate::access_log::Log;
 use crate::lab::prometheus::Samples;
 use crate::lab::topology::{Arrival, Reply, Topology};
 use crate::topology_args::{Prepared, TopologyArgs};
-use crate::verbs::report;
-use crate::{output, runtime};
+use crate::{output, runtime, traffic};
 use scenarios::{Hop, Scenario};
 
 /// Send sample traffic through the local topology and check it against the policy (the default)
@@ -106,7 +106,9 @@ async fn play(prepared: &Prepared, json: bool) -> anyhow::Result<ExitCode> {
     // Envoy writes the last lines of its access logs when it ends.
     topology.stop().await?;
     let page = run.join("report.html");
-    report::write(&[run], &page, "The sample traffic")?;
+    let traffic = traffic::read(&[Log::File(run)])?;
+    std::fs::write(&page, traffic::page("The sample traffic", &traffic))
+        .with_context(|| format!("cannot write {}", page.display()))?;
     if json {
         let shown = json!({
             "ok": failed == 0,

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use maud::{Markup, html};
+use meridian_policy::Direction;
 
-use super::map::{DIRECTIONS, round, thousands};
-use super::traffic::{Second, Traffic, percentile};
+use super::figures::round;
+use super::model::{Second, Traffic, percentile};
+use crate::text::numbers::thousands;
 use crate::text::visible::visible;
 
 /// How many columns there are at most.
@@ -41,7 +43,7 @@ pub(super) fn over_time(traffic: &Traffic) -> Markup {
     let floor = HEIGHT - BOTTOM;
     let stack = |second: &Second| {
         let mut y = floor;
-        let parts = DIRECTIONS
+        let parts = Direction::ALL
             .iter()
             .zip(second.directions)
             .map(|(direction, count)| {
@@ -87,7 +89,7 @@ pub(super) fn over_time(traffic: &Traffic) -> Markup {
                 table {
                     thead { tr {
                         th scope="col" { "From (UTC)" }
-                        @for direction in DIRECTIONS { th.number scope="col" { (direction.as_str()) } }
+                        @for direction in Direction::ALL { th.number scope="col" { (direction.as_str()) } }
                         th.number scope="col" { "refused" }
                     } }
                     tbody {
@@ -130,7 +132,7 @@ fn columns(times: &BTreeMap<i64, Second>, first: i64, last: i64) -> (i64, Vec<(i
 }
 
 fn words(second: &Second) -> String {
-    let mut text: Vec<String> = DIRECTIONS
+    let mut text: Vec<String> = Direction::ALL
         .iter()
         .zip(second.directions)
         .filter(|(_, count)| *count > 0)
@@ -224,7 +226,7 @@ pub(super) fn latencies(traffic: &Traffic) -> Markup {
 
 /// A direction's own word, never the log's.
 fn direction_class(direction: &str) -> &'static str {
-    DIRECTIONS
+    Direction::ALL
         .iter()
         .map(|known| known.as_str())
         .find(|known| *known == direction)

@@ -25,15 +25,15 @@ pub(super) struct Place {
 
 /// Who called.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum From {
-    Account(Place),
+pub(super) enum Source {
+    Workload(Place),
     Address(IpAddr),
     Unknown,
 }
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Target {
+pub(super) enum Destination {
     Host(String),
     /// It was no host; what it was instead is the client's text, and not shown.
     Invalid,
@@ -44,13 +44,13 @@ pub(super) enum Target {
 
 /// Requests or connections that are alike.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Hop {
+pub(super) struct LoggedHop {
     pub(super) vantage: Option<Vantage>,
     pub(super) proxy: Place,
-    pub(super) from: From,
+    pub(super) source: Source,
     /// The evidence is that an ingress gateway called.
     pub(super) from_gateway: bool,
-    pub(super) target: Target,
+    pub(super) destination: Destination,
     pub(super) direction: Direction,
     /// The rule that refused, if it was refused.
     pub(super) refused: Option<String>,
@@ -66,12 +66,12 @@ pub(super) struct Second {
     pub(super) refused: u64,
 }
 
-/// Everything that the page shows.
+/// Everything that the page shows, counted as the logs are read.
 #[derive(Debug, Default)]
-pub(super) struct Traffic {
+pub struct Traffic {
     pub(super) entries: u64,
     pub(super) malformed: u64,
-    pub(super) hops: BTreeMap<Hop, u64>,
+    pub(super) hops: BTreeMap<LoggedHop, u64>,
     /// By Unix second, where requests are seen first: at ingress and outbound.
     pub(super) first_seen: BTreeMap<i64, Second>,
     /// The same of the other reporters, for logs that have no such proxy.
@@ -125,42 +125,42 @@ impl Traffic {
                 bump(self.durations.entry(key).or_default(), duration, 1);
             }
         }
-        let from = match entry.caller() {
-            Caller::Workload { namespace, account } => From::Account(Place {
+        let source = match entry.caller() {
+            Caller::Workload { namespace, account } => Source::Workload(Place {
                 namespace: namespace.to_owned(),
                 name: account.to_owned(),
             }),
-            Caller::Source(address) => From::Address(address),
-            Caller::Unknown => From::Unknown,
+            Caller::Source(address) => Source::Address(address),
+            Caller::Unknown => Source::Unknown,
         };
         if vantage == Some(Vantage::Egress) {
-            self.egress_caller(&from, refused.is_some());
+            self.egress_caller(&source, refused.is_some());
         }
-        let hop = Hop {
+        let hop = LoggedHop {
             vantage,
             proxy: Place {
                 namespace: entry.namespace.as_deref().unwrap_or("").to_owned(),
                 name: entry.proxy.as_deref().unwrap_or(stem).to_owned(),
             },
-            from: match (vantage, from) {
+            source: match (vantage, source) {
                 // Which of the clients outside it was is not drawn.
-                (Some(Vantage::Ingress), From::Address(_))
+                (Some(Vantage::Ingress), Source::Address(_))
                     if direction == Direction::NorthSouth =>
                 {
-                    From::Unknown
+                    Source::Unknown
                 }
                 // The caller is the workload beside the proxy.
-                (Some(Vantage::Outbound), _) => From::Unknown,
-                (_, from) => from,
+                (Some(Vantage::Outbound), _) => Source::Unknown,
+                (_, source) => source,
             },
             from_gateway: matches!(
                 entry.evidence.as_deref(),
                 Some("gateway-tag" | "ingress-gateway")
             ),
-            target: match entry.target() {
-                None => Target::None,
-                Some(Err(_)) => Target::Invalid,
-                Some(Ok(target)) => Target::Host(match target.host {
+            destination: match entry.target() {
+                None => Destination::None,
+                Some(Err(_)) => Destination::Invalid,
+                Some(Ok(target)) => Destination::Host(match target.host {
                     Host::Address(address) => address.to_string(),
                     host => host.to_string(),
                 }),
@@ -172,11 +172,11 @@ impl Traffic {
         self.hop(hop);
     }
 
-    fn hop(&mut self, mut hop: Hop) {
+    fn hop(&mut self, mut hop: LoggedHop) {
         if self.hops.len() >= MAX_HOPS && !self.hops.contains_key(&hop) {
-            hop.target = Target::Other;
-            if matches!(hop.from, From::Address(_)) {
-                hop.from = From::Unknown;
+            hop.destination = Destination::Other;
+            if matches!(hop.source, Source::Address(_)) {
+                hop.source = Source::Unknown;
             }
             // A log that makes up proxies and rules as well is counted no further.
             if self.hops.len() >= 2 * MAX_HOPS && !self.hops.contains_key(&hop) {
@@ -208,11 +208,11 @@ impl Traffic {
         counts.refused += u64::from(is_refused);
     }
 
-    fn egress_caller(&mut self, from: &From, is_refused: bool) {
-        let name = match from {
-            From::Account(place) => format!("{}/{}", place.namespace, place.name),
-            From::Address(address) => address.to_string(),
-            From::Unknown => "unknown".to_owned(),
+    fn egress_caller(&mut self, source: &Source, is_refused: bool) {
+        let name = match source {
+            Source::Workload(place) => format!("{}/{}", place.namespace, place.name),
+            Source::Address(address) => address.to_string(),
+            Source::Unknown => "unknown".to_owned(),
         };
         if self.egress_callers.len() < MAX_KEYS || self.egress_callers.contains_key(&name) {
             let (allowed, refused) = self.egress_callers.entry(name).or_default();

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, PreEscaped, html};
-use meridian_policy::Direction;
 
+use super::figures::round;
 use super::graph::{Edge, Graph, Node};
 use super::layout::{Layout, NODE_HEIGHT, NODE_WIDTH};
+use crate::text::numbers::thousands;
 use crate::text::visible::visible;
 
 /// Up to this many edges have their counts written beside them.
@@ -293,28 +294,3 @@ fn table(graph: &Graph) -> Markup {
         }
     }
 }
-
-/// `12,345`
-pub(super) fn thousands(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A tenth of a pixel is more than anybody sees.
-pub(super) fn round(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
-}
-
-/// The directions in the order of charts and tables.
-pub(super) const DIRECTIONS: [Direction; 3] = [
-    Direction::NorthSouth,
-    Direction::EastWest,
-    Direction::Unknown,
-];

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_policy::{Direction, Vantage};
 
-use super::traffic::{From, Hop, Place, Target, Traffic};
+use super::model::{Destination, LoggedHop, Place, Source, Traffic};
 
 pub(super) const CLIENTS: usize = 0;
 pub(super) const INGRESS: usize = 1;
@@ -14,7 +14,7 @@ pub(super) const HOSTS: usize = 4;
 
 /// What tells nodes apart; the order is that of the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+pub(super) enum NodeKey {
     Outside,
     Unknown,
     Place(usize, Place),
@@ -25,8 +25,8 @@ pub(super) enum Key {
 
 /// An edge that a hop is evidence of.
 pub(super) struct Step {
-    pub(super) from: Key,
-    pub(super) to: Key,
+    pub(super) from: NodeKey,
+    pub(super) to: NodeKey,
     /// True if this is the edge that the filter decided over.
     pub(super) decided: bool,
 }
@@ -37,9 +37,9 @@ pub(super) struct Proxies<'t> {
     egress: BTreeSet<&'t Place>,
     workloads: BTreeSet<&'t Place>,
     /// Ingress gateways whose requests are seen to arrive: their targets are workloads, not hosts.
-    arrived_from: BTreeSet<Key>,
+    arrived_from: BTreeSet<NodeKey>,
     /// Callers and hosts that an egress gateway saw.
-    at_egress: BTreeMap<(Key, &'t Target), &'t Place>,
+    at_egress: BTreeMap<(NodeKey, &'t Destination), &'t Place>,
 }
 
 impl<'t> Proxies<'t> {
@@ -67,7 +67,9 @@ impl<'t> Proxies<'t> {
                 }
                 Some(Vantage::Egress) => {
                     let from = proxies.caller(hop);
-                    proxies.at_egress.insert((from, &hop.target), &hop.proxy);
+                    proxies
+                        .at_egress
+                        .insert((from, &hop.destination), &hop.proxy);
                 }
                 _ => {}
             }
@@ -76,9 +78,9 @@ impl<'t> Proxies<'t> {
     }
 
     /// The edges that a hop is evidence of.
-    pub(super) fn steps(&self, hop: &Hop) -> Vec<Step> {
+    pub(super) fn steps(&self, hop: &LoggedHop) -> Vec<Step> {
         let is_refused = hop.refused.is_some();
-        let step = |from: &Key, to: &Key, decided| Step {
+        let step = |from: &NodeKey, to: &NodeKey, decided| Step {
             from: from.clone(),
             to: to.clone(),
             decided,
@@ -86,67 +88,73 @@ impl<'t> Proxies<'t> {
         let from = self.caller(hop);
         match hop.vantage {
             Some(Vantage::Ingress) => {
-                let gateway = Key::Place(INGRESS, hop.proxy.clone());
+                let gateway = NodeKey::Place(INGRESS, hop.proxy.clone());
                 let mut steps = vec![step(&from, &gateway, true)];
                 if !is_refused && !self.arrived_from.contains(&gateway) {
-                    steps.push(step(&gateway, &self.inside(&hop.target), false));
+                    steps.push(step(&gateway, &self.inside(&hop.destination), false));
                 }
                 steps
             }
             Some(Vantage::Inbound) | None => {
-                vec![step(&from, &Key::Place(WORKLOADS, hop.proxy.clone()), true)]
+                vec![step(
+                    &from,
+                    &NodeKey::Place(WORKLOADS, hop.proxy.clone()),
+                    true,
+                )]
             }
             Some(Vantage::Outbound) => {
                 let gateway = self
                     .at_egress
-                    .get(&(from.clone(), &hop.target))
+                    .get(&(from.clone(), &hop.destination))
                     .filter(|_| !is_refused)
-                    .map(|gateway| Key::Place(EGRESS, (*gateway).clone()));
-                let to = gateway.unwrap_or_else(|| self.target(hop));
+                    .map(|gateway| NodeKey::Place(EGRESS, (*gateway).clone()));
+                let to = gateway.unwrap_or_else(|| self.destination(hop));
                 vec![step(&from, &to, true)]
             }
             Some(Vantage::Egress) => {
-                let gateway = Key::Place(EGRESS, hop.proxy.clone());
+                let gateway = NodeKey::Place(EGRESS, hop.proxy.clone());
                 vec![
                     step(&from, &gateway, false),
-                    step(&gateway, &self.target(hop), true),
+                    step(&gateway, &self.destination(hop), true),
                 ]
             }
         }
     }
 
-    fn caller(&self, hop: &Hop) -> Key {
-        match (hop.vantage, &hop.from) {
-            (Some(Vantage::Outbound), _) => Key::Place(WORKLOADS, hop.proxy.clone()),
-            (_, From::Account(account)) if hop.from_gateway => self.gateway(account),
-            (_, From::Account(account)) => self.account(account),
-            (Some(Vantage::Egress), From::Unknown) => Key::Named(WORKLOADS, "unknown".to_owned()),
-            (Some(Vantage::Egress), From::Address(address)) => {
-                Key::Named(WORKLOADS, address.to_string())
+    fn caller(&self, hop: &LoggedHop) -> NodeKey {
+        match (hop.vantage, &hop.source) {
+            (Some(Vantage::Outbound), _) => NodeKey::Place(WORKLOADS, hop.proxy.clone()),
+            (_, Source::Workload(account)) if hop.from_gateway => self.gateway(account),
+            (_, Source::Workload(account)) => self.account(account),
+            (Some(Vantage::Egress), Source::Unknown) => {
+                NodeKey::Named(WORKLOADS, "unknown".to_owned())
             }
-            (Some(Vantage::Ingress), From::Unknown) if hop.direction == Direction::NorthSouth => {
-                Key::Outside
+            (Some(Vantage::Egress), Source::Address(address)) => {
+                NodeKey::Named(WORKLOADS, address.to_string())
             }
-            (_, From::Unknown) => Key::Unknown,
-            (_, From::Address(address)) => match hop.direction {
-                Direction::NorthSouth => Key::Outside,
-                Direction::EastWest => Key::Named(WORKLOADS, address.to_string()),
-                Direction::Unknown => Key::Named(CLIENTS, address.to_string()),
+            (Some(Vantage::Ingress), Source::Unknown) if hop.direction == Direction::NorthSouth => {
+                NodeKey::Outside
+            }
+            (_, Source::Unknown) => NodeKey::Unknown,
+            (_, Source::Address(address)) => match hop.direction {
+                Direction::NorthSouth => NodeKey::Outside,
+                Direction::EastWest => NodeKey::Named(WORKLOADS, address.to_string()),
+                Direction::Unknown => NodeKey::Named(CLIENTS, address.to_string()),
             },
         }
     }
 
     /// The ingress gateway that runs as `account`: the one that logs in its namespace, or else one
     /// that runs no filter.
-    fn gateway(&self, account: &Place) -> Key {
-        Key::Place(
+    fn gateway(&self, account: &Place) -> NodeKey {
+        NodeKey::Place(
             INGRESS,
             one_of(&self.ingress, account).unwrap_or(account).clone(),
         )
     }
 
     /// Whoever runs as `account`. Workloads have their name from it as a rule.
-    fn account(&self, account: &Place) -> Key {
+    fn account(&self, account: &Place) -> NodeKey {
         let nameless = Place {
             namespace: String::new(),
             ..account.clone()
@@ -156,7 +164,7 @@ impl<'t> Proxies<'t> {
             .into_iter()
             .find(|place| self.workloads.contains(place))
         {
-            return Key::Place(WORKLOADS, workload.clone());
+            return NodeKey::Place(WORKLOADS, workload.clone());
         }
         let gateways = [(INGRESS, &self.ingress), (EGRESS, &self.egress)];
         for (layer, gateways) in gateways {
@@ -168,22 +176,22 @@ impl<'t> Proxies<'t> {
             if account.name.contains(word)
                 && let Some(gateway) = one_of(gateways, account)
             {
-                return Key::Place(layer, gateway.clone());
+                return NodeKey::Place(layer, gateway.clone());
             }
         }
-        Key::Place(WORKLOADS, account.clone())
+        NodeKey::Place(WORKLOADS, account.clone())
     }
 
-    fn target(&self, hop: &Hop) -> Key {
+    fn destination(&self, hop: &LoggedHop) -> NodeKey {
         match hop.direction {
-            Direction::EastWest => self.inside(&hop.target),
-            _ => Key::Named(HOSTS, name(&hop.target)),
+            Direction::EastWest => self.inside(&hop.destination),
+            _ => NodeKey::Named(HOSTS, name(&hop.destination)),
         }
     }
 
     /// The workload whose service is `name.namespace…`, else the host by its name.
-    fn inside(&self, target: &Target) -> Key {
-        if let Target::Host(host) = target {
+    fn inside(&self, destination: &Destination) -> NodeKey {
+        if let Destination::Host(host) = destination {
             let mut labels = host.split('.');
             let (name, namespace) = (labels.next(), labels.next());
             let is_service = matches!(labels.next(), None | Some("svc"));
@@ -193,10 +201,10 @@ impl<'t> Proxies<'t> {
                     && Some(place.namespace.as_str()) == namespace
             });
             if let Some(workload) = workload {
-                return Key::Place(WORKLOADS, (*workload).clone());
+                return NodeKey::Place(WORKLOADS, (*workload).clone());
             }
         }
-        Key::Named(WORKLOADS, name(target))
+        NodeKey::Named(WORKLOADS, name(destination))
     }
 }
 
@@ -211,11 +219,11 @@ fn one_of<'t>(proxies: &BTreeSet<&'t Place>, account: &Place) -> Option<&'t Plac
     }
 }
 
-fn name(target: &Target) -> String {
-    match target {
-        Target::Host(host) => host.clone(),
-        Target::Invalid => "(invalid host)".to_owned(),
-        Target::None => "(no host)".to_owned(),
-        Target::Other => "(other hosts)".to_owned(),
+fn name(destination: &Destination) -> String {
+    match destination {
+        Destination::Host(host) => host.clone(),
+        Destination::Invalid => "(invalid host)".to_owned(),
+        Destination::None => "(no host)".to_owned(),
+        Destination::Other => "(other hosts)".to_owned(),
     }
 }

@@ -2,7 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::map::{round, thousands};
+use super::figures::round;
+use crate::text::numbers::thousands;
 use crate::text::visible::visible;
 
 /// How many bars are drawn; the rest is one line.

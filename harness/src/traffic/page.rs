@@ -8,19 +8,20 @@ use sha2::{Digest, Sha256};
 use super::bars::{Bar, bars};
 use super::chart::{clock, latencies, over_time};
 use super::graph::Graph;
-use super::map::{map, svg, thousands};
-use super::traffic::Traffic;
+use super::map::{map, svg};
+use super::model::Traffic;
+use crate::text::numbers::thousands;
 use crate::text::visible::visible;
 
 const STYLE: &str = include_str!("style.css");
 
 /// The map as a file of its own, for a document to show.
-pub(super) fn picture(traffic: &Traffic) -> String {
+pub fn picture(traffic: &Traffic) -> String {
     svg(&Graph::of(traffic), Some(STYLE)).into_string()
 }
 
 /// The whole page.
-pub(super) fn page(title: &str, traffic: &Traffic) -> String {
+pub fn page(title: &str, traffic: &Traffic) -> String {
     let title = visible(title);
     let graph = Graph::of(traffic);
     // The one thing that is allowed is this style sheet: by its hash, so that no other could come in.

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_policy::{Direction, Vantage};
 
-use super::steps::{CLIENTS, Key, Proxies};
-use super::traffic::Traffic;
+use super::model::Traffic;
+use super::steps::{CLIENTS, NodeKey, Proxies};
 
 /// Where on the way through the cluster a node stands, from left to right.
 pub(super) const LAYERS: [&str; 5] = [
@@ -60,7 +60,7 @@ struct Seen {
 }
 
 /// From, to, direction, whether refused.
-type EdgeKey = (Key, Key, Direction, bool);
+type EdgeKey = (NodeKey, NodeKey, Direction, bool);
 
 impl Graph {
     pub(super) fn of(traffic: &Traffic) -> Self {
@@ -92,10 +92,10 @@ impl Graph {
     }
 }
 
-fn layer(key: &Key) -> usize {
+fn layer(key: &NodeKey) -> usize {
     match key {
-        Key::Outside | Key::Unknown => CLIENTS,
-        Key::Place(layer, _) | Key::Named(layer, _) | Key::Others(layer) => *layer,
+        NodeKey::Outside | NodeKey::Unknown => CLIENTS,
+        NodeKey::Place(layer, _) | NodeKey::Named(layer, _) | NodeKey::Others(layer) => *layer,
     }
 }
 
@@ -108,7 +108,7 @@ struct Folded {
 
 /// Makes one node of what is too much for a layer, by weight.
 fn fold(edges: Vec<(EdgeKey, Seen)>) -> Folded {
-    let mut weights: BTreeMap<Key, u64> = BTreeMap::new();
+    let mut weights: BTreeMap<NodeKey, u64> = BTreeMap::new();
     for ((from, to, _, _), seen) in &edges {
         *weights.entry(from.clone()).or_default() += seen.count;
         *weights.entry(to.clone()).or_default() += seen.count;
@@ -116,7 +116,7 @@ fn fold(edges: Vec<(EdgeKey, Seen)>) -> Folded {
     let mut folded = BTreeSet::new();
     let mut hidden = [0; 5];
     for (index, shown) in SHOWN.iter().enumerate() {
-        let mut nodes: Vec<(&Key, &u64)> = weights
+        let mut nodes: Vec<(&NodeKey, &u64)> = weights
             .iter()
             .filter(|(key, _)| layer(key) == index)
             .collect();
@@ -127,8 +127,8 @@ fn fold(edges: Vec<(EdgeKey, Seen)>) -> Folded {
             folded.extend(nodes[*shown..].iter().map(|(key, _)| (*key).clone()));
         }
     }
-    let shown = |key: Key| match folded.contains(&key) {
-        true => Key::Others(layer(&key)),
+    let shown = |key: NodeKey| match folded.contains(&key) {
+        true => NodeKey::Others(layer(&key)),
         false => key,
     };
     let mut merged: BTreeMap<EdgeKey, Seen> = BTreeMap::new();
@@ -153,18 +153,18 @@ fn fold(edges: Vec<(EdgeKey, Seen)>) -> Folded {
 }
 
 fn build(Folded { edges, hidden }: Folded) -> Graph {
-    let keys: BTreeSet<&Key> = edges
+    let keys: BTreeSet<&NodeKey> = edges
         .iter()
         .flat_map(|((from, to, _, _), _)| [from, to])
         .collect();
-    let indices: BTreeMap<&Key, usize> = keys.iter().copied().zip(0..).collect();
-    let node = |key: &&Key| {
+    let indices: BTreeMap<&NodeKey, usize> = keys.iter().copied().zip(0..).collect();
+    let node = |key: &&NodeKey| {
         let (label, detail) = match key {
-            Key::Outside => ("outside".to_owned(), "clients".to_owned()),
-            Key::Unknown => ("unknown".to_owned(), "no evidence".to_owned()),
-            Key::Place(_, place) => (place.name.clone(), place.namespace.clone()),
-            Key::Named(_, name) => (name.clone(), String::new()),
-            Key::Others(layer) => (format!("{} others", hidden[*layer]), String::new()),
+            NodeKey::Outside => ("outside".to_owned(), "clients".to_owned()),
+            NodeKey::Unknown => ("unknown".to_owned(), "no evidence".to_owned()),
+            NodeKey::Place(_, place) => (place.name.clone(), place.namespace.clone()),
+            NodeKey::Named(_, name) => (name.clone(), String::new()),
+            NodeKey::Others(layer) => (format!("{} others", hidden[*layer]), String::new()),
         };
         Node {
             layer: layer(key),
