@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::lab::config::wasm::Filters;
-use crate::lab::topology::Options as TopologyOptions;
+use crate::lab::topology::TopologyOptions;
 use crate::lab::{envoy, modules, paths};
 use crate::policy::PolicyFile;
 

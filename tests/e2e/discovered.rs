@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use meridian::lab::config::wasm::Filters;
-use meridian::lab::envoy::{Envoy, Options, RunFolder};
+use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder};
 use meridian::policy::PolicyFile;
 use meridian::{lab::modules, lab::paths};
 use meridian_policy::Vantage;
@@ -32,9 +32,9 @@ impl Gateway {
     /// Starts one with a policy in YAML. What the filter lets through is answered with 200 and with
     /// its tag as the body.
     pub(crate) async fn start(name: &str, policy: &str, workers: u32) -> anyhow::Result<Self> {
-        let options = Options {
+        let options = EnvoyOptions {
             concurrency: workers,
-            ..Options::default()
+            ..EnvoyOptions::default()
         };
         Self::start_with(name, policy, &options).await
     }
@@ -43,7 +43,7 @@ impl Gateway {
     pub(crate) async fn start_with(
         name: &str,
         policy: &str,
-        options: &Options,
+        options: &EnvoyOptions,
     ) -> anyhow::Result<Self> {
         let binary = tokio::task::spawn_blocking(|| {
             modules::build()?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use meridian::lab::config::stats::stats_config;
 use meridian::lab::config::wasm::Filters;
-use meridian::lab::envoy::{Envoy, Options, RunFolder};
+use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder};
 use meridian::lab::prometheus::Samples;
 use meridian::policy::PolicyFile;
 use meridian::{lab::modules, lab::paths};
@@ -140,9 +140,9 @@ async fn every_request_is_counted_once_however_it_ends() -> anyhow::Result<()> {
     let run = RunFolder::create("endings")?;
     let waiting = Arc::new(AtomicUsize::new(0));
     let upstream = upstream(Arc::clone(&waiting)).await?;
-    let options = Options {
+    let options = EnvoyOptions {
         concurrency: 2,
-        ..Options::default()
+        ..EnvoyOptions::default()
     };
     let envoy = Envoy::start(&binary, &run, "endings", &bootstrap(upstream)?, &options).await?;
     let server = envoy.listener_address("http").await?;

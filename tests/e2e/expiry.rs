@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
-use meridian::lab::envoy::Options;
+use meridian::lab::envoy::EnvoyOptions;
 use meridian_tests::announce;
 use meridian_tests::raw::{Answer, Connection, Peer, connect, http1};
 use tempfile::TempDir;
@@ -105,13 +105,13 @@ impl Clock {
             let path = self.folder.path().join(file);
             (name.to_owned(), path.into_os_string())
         };
-        let options = Options {
+        let options = EnvoyOptions {
             concurrency: 2,
             environment: vec![
                 variable("LD_PRELOAD", "clock.so"),
                 variable("MERIDIAN_TEST_CLOCK", "ahead"),
             ],
-            ..Options::default()
+            ..EnvoyOptions::default()
         };
         Gateway::start_with(name, policy, &options).await
     }

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use meridian::lab::config::access_log::{Logged, SPAN_TAG};
 use meridian::lab::config::stats::stats_config;
 use meridian::lab::config::wasm::Filters;
-use meridian::lab::envoy::{Envoy, Options, RunFolder};
+use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder};
 use meridian::policy::PolicyFile;
 use meridian::{lab::modules, lab::paths};
 use meridian_policy::Vantage;
@@ -42,9 +42,9 @@ async fn directions(filter_state: bool) -> anyhow::Result<Vec<(String, String)>>
     let policy = PolicyFile::parse(policy.to_string().as_bytes())?;
     let filters = Filters::new(paths::modules_dir()?, &policy);
     let bootstrap = bootstrap(&filters, collector.local_addr()?)?;
-    let options = Options {
+    let options = EnvoyOptions {
         concurrency: 1,
-        ..Options::default()
+        ..EnvoyOptions::default()
     };
     let envoy = Envoy::start(&binary, &run, "spans", &bootstrap, &options).await?;
     let server = envoy.listener_address("http").await?;

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::lab::topology::{Options as TopologyOptions, Topology};
+use crate::lab::topology::{Topology, TopologyOptions};
 use crate::topology_args::TopologyArgs;
 use crate::{output, runtime};
 

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use meridian::lab::config::wasm::Filters;
 use meridian::lab::topology::roles::{OUTSIDE_CLIENT, SHOP};
-use meridian::lab::topology::{Call, Options, Topology};
+use meridian::lab::topology::{Call, Topology, TopologyOptions};
 use meridian::policy::PolicyFile;
 use meridian::policy::series;
 use meridian_metrics::{CALLERS, DRY_RUN, REQUESTS, RESPONSES};
@@ -31,7 +31,7 @@ async fn start(run: &str, policy: Value) -> Topology {
     });
     let (envoy, modules) = parts.await.unwrap();
     let policy = PolicyFile::parse(policy.to_string().as_bytes()).unwrap();
-    let options = Options {
+    let options = TopologyOptions {
         run: run.to_owned(),
         envoy,
         filters: Some(Filters::new(modules, &policy)),

@@ -4,10 +4,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use meridian::lab::envoy::{Envoy, Options as EnvoyOptions, RunFolder, validate};
+use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder, validate};
 use meridian::lab::topology::{Arrival, Arrivals, Call, Certificates, Reply, Server};
 use meridian::policy::PolicyFile;
-use meridian::verbs::render::envoy::{Options, render};
+use meridian::verbs::render::envoy::{ModulePaths, render};
 use serde_json::{Value, json};
 
 const APP: &str = "cluster.local/ns/default/sa/app";
@@ -85,7 +85,7 @@ fn localized(
     principal: &str,
     parts: &[(&str, SocketAddr)],
 ) -> Value {
-    let options = Options {
+    let options = ModulePaths {
         modules: meridian::lab::paths::modules_dir().unwrap(),
     };
     let files = render(policy, &options).unwrap();

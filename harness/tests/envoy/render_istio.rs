@@ -13,16 +13,16 @@ use meridian::lab::config::passthrough::Passthrough;
 use meridian::lab::config::routes::Route;
 use meridian::lab::config::tls::{Credentials, MeshIdentity};
 use meridian::lab::config::{Address, Proxy};
-use meridian::lab::envoy::{Envoy, Options as EnvoyOptions, RunFolder};
+use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder};
 use meridian::lab::prometheus::Samples;
 use meridian::lab::topology::{Arrival, Arrivals, Call, Certificates, Server};
 use meridian::policy::PolicyFile;
-use meridian::verbs::render::istio::{Options, render};
+use meridian::verbs::render::istio::{ModulePaths, render};
 use serde_json::{Value, json};
 
 /// A rendered file, parsed.
 fn rendered(policy: &PolicyFile, name: &str) -> Value {
-    let options = Options {
+    let options = ModulePaths {
         modules: meridian::lab::paths::modules_dir().unwrap(),
     };
     let files = render(policy, &options).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use meridian::lab::config::wasm::Filters;
 use meridian::lab::topology::roles::{ORDERS, OUTSIDE_CLIENT, SHOP};
-use meridian::lab::topology::{Call, Options, Topology};
+use meridian::lab::topology::{Call, Topology, TopologyOptions};
 use meridian::policy::PolicyFile;
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
@@ -22,7 +22,7 @@ async fn start() -> Topology {
         (meridian::lab::envoy::obtain(None).unwrap(), modules)
     });
     let (envoy, modules) = parts.await.unwrap();
-    let options = Options {
+    let options = TopologyOptions {
         run: "test-top".to_owned(),
         envoy,
         filters: Some(Filters::new(modules, &PolicyFile::load(None).unwrap())),

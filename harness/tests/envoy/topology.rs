@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use meridian::lab::config::Address;
 use meridian::lab::config::wasm::Filters;
 use meridian::lab::topology::roles::{self, ORDERS, OUTSIDE_CLIENT, SHOP};
-use meridian::lab::topology::{Arrival, Call, Certificates, Options, Tls, Topology};
+use meridian::lab::topology::{Arrival, Call, Certificates, Tls, Topology, TopologyOptions};
 use meridian::policy::PolicyFile;
 use serde_json::json;
 
@@ -18,7 +18,7 @@ async fn envoy() -> PathBuf {
 }
 
 async fn start(run: &str) -> Topology {
-    let options = Options {
+    let options = TopologyOptions {
         run: run.to_owned(),
         envoy: envoy().await,
         filters: None,
@@ -259,7 +259,7 @@ async fn the_filters_tag_refuse_and_count_on_every_path() {
         },
     });
     let policy = PolicyFile::parse(policy.to_string().as_bytes()).unwrap();
-    let options = Options {
+    let options = TopologyOptions {
         run: "test-filters".to_owned(),
         envoy: envoy().await,
         filters: Some(Filters::new(modules, &policy)),
@@ -352,7 +352,7 @@ async fn topologies_live_side_by_side_and_leave_nothing() {
 #[tokio::test]
 async fn a_topology_that_does_not_start_says_where_its_files_are() {
     let policy = PolicyFile::parse(b"{}").unwrap();
-    let options = Options {
+    let options = TopologyOptions {
         run: "test-broken".to_owned(),
         envoy: envoy().await,
         filters: Some(Filters::new("/nonexistent".into(), &policy)),

@@ -17,7 +17,7 @@ fn up_to_be_signalled() {
     if std::env::var_os(MARK).is_none() {
         return;
     }
-    let options = meridian::lab::topology::Options {
+    let options = meridian::lab::topology::TopologyOptions {
         run: "up".to_owned(),
         envoy: meridian::lab::envoy::obtain(None).unwrap(),
         filters: None,

@@ -32,7 +32,7 @@ fn envoy_examples_are_current() {
     let policy = PolicyFile::load(Some(&examples().join("policy.yaml"))).unwrap();
     assert_current(
         "envoy",
-        envoy::render(&policy, &envoy::Options::default()).unwrap(),
+        envoy::render(&policy, &envoy::ModulePaths::default()).unwrap(),
     );
 }
 
@@ -41,7 +41,7 @@ fn istio_examples_are_current() {
     let policy = PolicyFile::load(Some(&examples().join("policy.yaml"))).unwrap();
     assert_current(
         "istio",
-        istio::render(&policy, &istio::Options::default()).unwrap(),
+        istio::render(&policy, &istio::ModulePaths::default()).unwrap(),
     );
 }
 

@@ -17,7 +17,7 @@ use meridian::lab::config::passthrough::Passthrough;
 use meridian::lab::config::routes::Route;
 use meridian::lab::config::wasm::Filters;
 use meridian::lab::config::{Address, Proxy};
-use meridian::lab::envoy::{Envoy, Options, RunFolder, validate};
+use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder, validate};
 use meridian::lab::prometheus::Samples;
 use meridian::lab::topology::{Arrivals, Call, Certificates, Server, Tls};
 use meridian::policy::PolicyFile;
@@ -212,7 +212,7 @@ impl Gateway {
     }
 
     async fn start(&self, vantage: Vantage, bootstrap: &Value) -> (Envoy, u16) {
-        let options = Options::default();
+        let options = EnvoyOptions::default();
         let name = vantage.as_str();
         let envoy = Envoy::start(&self.binary, &self.run, name, bootstrap, &options)
             .await

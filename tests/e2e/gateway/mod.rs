@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use meridian::lab::config::wasm::Filters;
-use meridian::lab::envoy::{Envoy, Options, RunFolder};
+use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder};
 use meridian::lab::prometheus::Samples;
 use meridian::policy::PolicyFile;
 use meridian::{lab::modules, lab::paths};
@@ -108,7 +108,7 @@ impl Gateway {
             tunnel_end: tunnel_end.address(),
         }
         .bootstrap();
-        let envoy = Envoy::start(binary, &run, name, &bootstrap, &Options::default()).await?;
+        let envoy = Envoy::start(binary, &run, name, &bootstrap, &EnvoyOptions::default()).await?;
         let before = scrape(&envoy).await?;
         Ok(Self {
             envoy,

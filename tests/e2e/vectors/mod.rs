@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use meridian::lab::config::wasm::Filters;
-use meridian::lab::envoy::{Envoy, Options, RunFolder};
+use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder};
 use meridian::policy::PolicyFile;
 use meridian::{lab::modules, lab::paths};
 use meridian_policy::Vantage;
@@ -120,7 +120,7 @@ impl World {
             &self.run,
             namespace,
             &bootstrap,
-            &Options::default(),
+            &EnvoyOptions::default(),
         )
         .await?;
         let ports = bound_addresses(&envoy).await?;

@@ -11,7 +11,7 @@ pub mod tls;
 
 pub use connect::{Connection, Peer, connect};
 pub use http2::{Progress, Session};
-pub use meridian::lab::topology::client::Stream;
+pub use meridian::lab::topology::Stream;
 pub use meridian::lab::topology::raw::{Answer, Response};
 
 use meridian::lab::topology::raw::MAX_RESPONSE;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use meridian_policy::{Tags, Vantage};
 use serde_json::{Map, Value, json};
 
-use super::type_url;
+use super::type_url::type_url;
 
 /// Where an access log goes.
 #[derive(Debug, Clone)]

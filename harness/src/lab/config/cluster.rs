@@ -5,8 +5,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use super::address::Address;
 use super::tls::{self, MeshIdentity};
-use super::{Address, type_url};
+use super::type_url::type_url;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 

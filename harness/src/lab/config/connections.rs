@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::access_log::{AccessLog, Logged};
 use super::position::Position;
 use super::routes::{Route, route_config};
-use super::type_url;
+use super::type_url::type_url;
 
 /// One HTTP connection manager.
 #[derive(Debug)]

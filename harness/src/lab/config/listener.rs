@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::address::Address;
 use super::tls::{self, ClientCertificate, MeshIdentity};
-use super::{Address, type_url};
+use super::type_url::type_url;
 
 /// Whose requests a listener takes, seen from the workload beside it. Istio calls the listeners
 /// of its gateways outbound.

@@ -20,12 +20,9 @@ pub mod routes;
 pub mod sidecar;
 pub mod stats;
 pub mod tls;
+mod type_url;
 pub mod wasm;
 
 pub use address::Address;
 pub use bootstrap::{Proxy, bootstrap};
-
-/// The `@type` of a message of Envoy's API, as in `extensions.filters.http.wasm.v3.Wasm`.
-pub(crate) fn type_url(message: &str) -> String {
-    format!("type.googleapis.com/envoy.{message}")
-}
+pub(crate) use type_url::type_url;

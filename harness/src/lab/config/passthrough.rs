@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::cluster::{inside_network_filter, sni_dynamic_forward_proxy_filter};
 use super::listener::{Listener, TrafficDirection};
 use super::routes::Route;
-use super::{Address, Proxy, type_url};
+use super::type_url::type_url;
+use super::{Address, Proxy};
 
 /// The name of the listener, and `listener` in its access log.
 const NAME: &str = "tls-passthrough";

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::type_url;
+use super::type_url::type_url;
 
 /// The files of a certificate chain and its private key (PEM), as Envoy sees them.
 #[derive(Debug, Clone)]

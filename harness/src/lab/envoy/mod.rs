@@ -5,9 +5,11 @@ mod binary;
 mod index;
 mod instance;
 mod run_folder;
+mod version;
 mod wheel;
 
 pub use admin::Admin;
-pub use binary::{VERSION, obtain};
-pub use instance::{Envoy, LogLevel, Options, validate};
+pub use binary::obtain;
+pub use instance::{Envoy, EnvoyOptions, LogLevel, validate};
 pub use run_folder::RunFolder;
+pub use version::VERSION;

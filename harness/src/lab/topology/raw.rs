@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use anyhow::{Context, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::client::Stream;
+use super::stream::Stream;
 
 /// No response is longer, in bytes.
 pub const MAX_RESPONSE: usize = 1 << 20;

@@ -18,7 +18,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::certificates::Identity;
-use super::client::Stream;
+use super::stream::Stream;
 
 /// A request as a server saw it; also the body of the server's answer.
 ///

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
+use anyhow::Context;
 use serde_json::Value;
 
 use super::certificates::Certificates;
-use super::nginx::{self, Nginx};
+use super::nginx::{self, Nginx, NginxOptions};
 use super::ports::{Doors, Ports};
 use super::roles::{self, CONSOLE, OUTSIDE, SHOP, WORKLOADS, Workload};
+use super::running::{EgressGateway, IngressGateway, Topology, WorkloadSidecar};
 use super::servers::{Arrivals, Server};
-use super::{EgressGateway, IngressGateway, Options, Topology, WorkloadSidecar};
 use crate::lab::config::Proxy;
 use crate::lab::config::access_log::AccessLog;
 use crate::lab::config::cluster::{Upstream, outbound, service_host};
@@ -20,11 +22,41 @@ use crate::lab::config::listener::PeerAuthentication;
 use crate::lab::config::passthrough::Passthrough;
 use crate::lab::config::routes::Route;
 use crate::lab::config::sidecar::{Sidecar, service_route};
-use crate::lab::envoy::{Envoy, RunFolder};
+use crate::lab::config::wasm::Filters;
+use crate::lab::envoy::{Envoy, EnvoyOptions, RunFolder};
 
 const INGRESS_NAME: &str = "istio-ingressgateway";
 const EGRESS_NAME: &str = "istio-egressgateway";
 const GATEWAY_NAMESPACE: &str = "istio-system";
+
+/// What a topology is started with.
+#[derive(Debug, Clone)]
+pub struct TopologyOptions {
+    /// The name of the run, and so of its folder.
+    pub run: String,
+    /// The Envoy binary.
+    pub envoy: PathBuf,
+    /// The filters of every Envoy, or `None` for the same topology without any.
+    pub filters: Option<Filters>,
+}
+
+impl Topology {
+    /// Starts everything and returns once all of it answers.
+    ///
+    /// # Errors
+    /// If a part does not start, say because a filter refuses the policy: the error names the
+    /// part, the reason and the run folder, and nothing is left running.
+    pub async fn start(options: &TopologyOptions) -> anyhow::Result<Self> {
+        let run = RunFolder::create(&options.run)?;
+        let folder = run.path().to_path_buf();
+        start(run, options).await.with_context(|| {
+            format!(
+                "the topology did not start; its run is in {}",
+                folder.display()
+            )
+        })
+    }
+}
 
 /// A sidecar's listeners.
 struct SidecarDoors {
@@ -34,7 +66,7 @@ struct SidecarDoors {
 
 /// What the configuration of each Envoy is made from.
 struct Plan<'a> {
-    options: &'a Options,
+    options: &'a TopologyOptions,
     run: &'a RunFolder,
     certificates: &'a Certificates,
     ingress_http: Doors,
@@ -45,7 +77,7 @@ struct Plan<'a> {
     sidecars: BTreeMap<&'static str, SidecarDoors>,
 }
 
-pub(super) async fn start(run: RunFolder, options: &Options) -> anyhow::Result<Topology> {
+async fn start(run: RunFolder, options: &TopologyOptions) -> anyhow::Result<Topology> {
     let certificates = Certificates::create(run.path().join("certificates"))?;
     let arrivals = Arrivals::default();
     let mut workloads = BTreeMap::new();
@@ -258,7 +290,7 @@ impl Plan<'_> {
         let identity = self
             .certificates
             .write_identity("nginx", roles::NGINX_PRINCIPAL, None)?;
-        let options = nginx::Options {
+        let options = NginxOptions {
             address,
             upstream: self.sidecars[CONSOLE.name].inbound.v4,
             upstream_host: &service_host(CONSOLE.name, CONSOLE.namespace),
@@ -269,7 +301,7 @@ impl Plan<'_> {
     }
 
     async fn start_envoy(&self, name: &str, bootstrap: &Value) -> anyhow::Result<Envoy> {
-        let options = crate::lab::envoy::Options::default();
+        let options = EnvoyOptions::default();
         Envoy::start(&self.options.envoy, self.run, name, bootstrap, &options).await
     }
 

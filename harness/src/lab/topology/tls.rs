@@ -10,7 +10,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::certificates::{Certificates, Identity};
-use super::client::Stream;
+use super::stream::Stream;
 
 /// TLS as a client of one topology.
 #[derive(Debug, Clone)]

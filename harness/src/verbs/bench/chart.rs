@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use quick_xml::escape::escape;
 
 use super::cells::{BASELINE, Traffic};
-use super::report::Report;
+use super::results::Results;
 use super::statistics::Spread;
 use super::variants::Filter;
 
@@ -18,15 +18,15 @@ const STEP: f64 = 26.0;
 const BOTTOM: f64 = 46.0;
 
 /// The chart of a run.
-pub fn svg(report: &Report) -> String {
-    let bars: Vec<Bar> = report
+pub fn svg(results: &Results) -> String {
+    let bars: Vec<Bar> = results
         .measured
         .0
         .iter()
         .map(|series| series.cell)
         .filter(|cell| cell.traffic == Traffic::Direct && cell.filter != BASELINE)
         .filter_map(|cell| {
-            let added = report.measured.added(cell.filter, cell.traffic)?;
+            let added = results.measured.added(cell.filter, cell.traffic)?;
             Some(Bar {
                 label: cell.filter.to_string(),
                 ours: matches!(cell.filter, Filter::Meridian { .. }),
@@ -36,8 +36,8 @@ pub fn svg(report: &Report) -> String {
         .collect();
     let subtitle = format!(
         "{}, Envoy {}; HTTP/1.1, answered by Envoy; median, and the middle half of the rounds",
-        report.machine.cpu,
-        report.machine.envoy.split('/').nth(1).unwrap_or_default(),
+        results.machine.cpu,
+        results.machine.envoy.split('/').nth(1).unwrap_or_default(),
     );
     let mut svg = String::new();
     // Writing to a String cannot fail.

@@ -7,12 +7,12 @@ use std::fs;
 
 use anyhow::Context;
 
-use super::Surroundings;
 use super::cells::{INGRESS, ingress};
 use super::cpu;
+use super::environment::Environment;
 use super::statistics::Spread;
 use super::variants::{Filter, bootstrap};
-use crate::lab::envoy::{Envoy, LogLevel, Options};
+use crate::lab::envoy::{Envoy, EnvoyOptions, LogLevel};
 
 /// What one more worker takes.
 #[derive(Debug)]
@@ -42,10 +42,7 @@ impl Footprint {
 ///
 /// # Errors
 /// If an Envoy does not start.
-pub async fn measure(
-    surroundings: &Surroundings<'_>,
-    quick: bool,
-) -> anyhow::Result<Vec<Footprint>> {
+pub async fn measure(environment: &Environment<'_>, quick: bool) -> anyhow::Result<Vec<Footprint>> {
     // The pairs of Envoys, and how many workers more the larger one has: memory comes and goes in
     // pages and spans, so that small filters need many.
     let filters: &[(Filter, u32, u32)] = if quick {
@@ -67,8 +64,8 @@ pub async fn measure(
             milliseconds: Vec::new(),
         };
         for _ in 0..*pairs {
-            let one = start(surroundings, *filter, 1).await?;
-            let more = start(surroundings, *filter, 1 + further).await?;
+            let one = start(environment, *filter, 1).await?;
+            let more = start(environment, *filter, 1 + further).await?;
             let per_worker = |more: u64, one: u64, unit: f64| {
                 (more as f64 - one as f64) / f64::from(*further) / unit
             };
@@ -91,25 +88,25 @@ struct Started {
 
 /// Starts an Envoy, looks at it and ends it.
 async fn start(
-    surroundings: &Surroundings<'_>,
+    environment: &Environment<'_>,
     filter: Filter,
     workers: u32,
 ) -> anyhow::Result<Started> {
     let bootstrap = bootstrap(
         &[filter],
-        surroundings.modules,
-        surroundings.yardstick,
-        surroundings.upstream,
+        environment.modules,
+        environment.yardstick,
+        environment.upstream,
     )?;
-    let options = Options {
+    let options = EnvoyOptions {
         concurrency: workers,
         log_level: LogLevel::Warning,
-        ..Options::default()
+        ..EnvoyOptions::default()
     };
     let name = format!("{filter}-with-{workers}");
     let envoy = Envoy::start(
-        surroundings.envoy,
-        surroundings.run,
+        environment.envoy,
+        environment.run,
         &name,
         &bootstrap,
         &options,

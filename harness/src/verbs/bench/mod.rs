@@ -8,34 +8,34 @@
 mod cells;
 mod chart;
 mod cpu;
+mod environment;
 mod footprint;
 mod goals;
 mod hosts;
 mod load;
 mod machine;
-mod report;
+mod results;
 mod rounds;
 mod statistics;
 mod upstream;
 mod variants;
 mod verify;
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::lab::envoy::{self, Envoy, RunFolder};
-use crate::lab::modules::Yardstick;
+use crate::lab::envoy::{self, Envoy, EnvoyOptions, RunFolder};
 use crate::{lab::modules, lab::paths, output};
 use cells::Cell;
 use cpu::Cpus;
+use environment::Environment;
 use goals::Noise;
 use machine::Machine;
-use report::Report;
+use results::Results;
 use rounds::{Listeners, Measured, Plan, Series};
 use upstream::Upstream;
 
@@ -69,16 +69,6 @@ pub struct BenchArgs {
     /// Print one JSON object instead of Markdown
     #[arg(long)]
     json: bool,
-}
-
-/// What every Envoy of a run needs.
-#[derive(Debug)]
-struct Surroundings<'s> {
-    envoy: &'s Path,
-    run: &'s RunFolder,
-    modules: &'s Path,
-    yardstick: &'s Yardstick,
-    upstream: SocketAddr,
 }
 
 /// Measures, and prints the tables with the verdicts; exits 1 unless every goal is met.
@@ -116,7 +106,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         .context("cannot start the async runtime")?;
     let (series, stolen, footprints) = runtime.block_on(async {
         let upstream = Upstream::start().await?;
-        let surroundings = Surroundings {
+        let environment = Environment {
             envoy: &binary,
             run: &run,
             modules: &modules_dir,
@@ -124,7 +114,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
             upstream: upstream.address(),
         };
         let (stolen_before, all_before) = cpu::stolen(cpus.envoy)?;
-        let measured = measure(&surroundings, cpus, &cells, plan);
+        let measured = measure(&environment, cpus, &cells, plan);
         let series = measured.await.with_context(|| {
             format!(
                 "nothing is measured; the run is in {}",
@@ -133,13 +123,13 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         })?;
         let (stolen, all) = cpu::stolen(cpus.envoy)?;
         let stolen = (stolen - stolen_before) as f64 / (all - all_before).max(1) as f64;
-        let footprints = footprint::measure(&surroundings, args.quick).await?;
+        let footprints = footprint::measure(&environment, args.quick).await?;
         anyhow::Ok((series, stolen, footprints))
     })?;
     let measured = Measured(series);
     let noise = Noise::of(&measured, plan.seed).context("the control was not measured")?;
     let goals = goals::goals(&measured, &noise, &footprints, &built.built, plan.seed);
-    let report = Report {
+    let results = Results {
         machine,
         plan,
         quick: args.quick,
@@ -152,15 +142,15 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         took: begin.elapsed(),
     };
     if let Some(path) = &args.chart {
-        paths::write_atomically(path, chart::svg(&report).as_bytes())?;
+        paths::write_atomically(path, chart::svg(&results).as_bytes())?;
         eprintln!("Bench: the chart is {}", path.display());
     }
     if args.json {
-        output::print(&format!("{:#}\n", report.to_json()))?;
+        output::print(&format!("{:#}\n", results.to_json()))?;
     } else {
-        output::print(&report.to_markdown())?;
+        output::print(&results.to_markdown())?;
     }
-    Ok(if report.all_met() {
+    Ok(if results.all_met() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -169,7 +159,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
 
 /// Starts the Envoy, sees that every filter does what it is for, measures, and looks again.
 async fn measure(
-    surroundings: &Surroundings<'_>,
+    environment: &Environment<'_>,
     cpus: Cpus,
     cells: &[Cell],
     plan: Plan,
@@ -178,17 +168,17 @@ async fn measure(
     eprintln!("Bench: starting Envoy with {} listeners", filters.len());
     let bootstrap = variants::bootstrap(
         &filters,
-        surroundings.modules,
-        surroundings.yardstick,
-        surroundings.upstream,
+        environment.modules,
+        environment.yardstick,
+        environment.upstream,
     )?;
-    let options = envoy::Options {
+    let options = EnvoyOptions {
         log_level: envoy::LogLevel::Warning,
-        ..envoy::Options::default()
+        ..EnvoyOptions::default()
     };
     let envoy = Envoy::start(
-        surroundings.envoy,
-        surroundings.run,
+        environment.envoy,
+        environment.run,
         "bench",
         &bootstrap,
         &options,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use meridian_metrics::{CONNECTIONS, REQUESTS};
 use meridian_policy::{Action, ComponentType, Policy, TagWrite, Verdict};
 
-use super::{Counted, Observed};
+use super::observed::{Counted, Observed};
 use crate::lab::prometheus::Samples;
 
 /// The decisions that only one of policy and counters knows of.

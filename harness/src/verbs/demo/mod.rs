@@ -4,6 +4,7 @@
 //! from the workload. Both must be what the policy says of the same evidence.
 
 mod compare;
+mod observed;
 mod scenarios;
 mod show;
 
@@ -12,14 +13,15 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use meridian_policy::{Action, ComponentType, Policy, Request, TagWrite, Vantage, Verdict};
+use meridian_policy::{Action, ComponentType, Policy, Request, TagWrite, Verdict};
 use serde_json::json;
 
 use crate::access_log::Log;
 use crate::lab::prometheus::Samples;
-use crate::lab::topology::{Arrival, Reply, Topology};
+use crate::lab::topology::Topology;
 use crate::topology_args::{Prepared, TopologyArgs};
 use crate::{output, runtime, traffic};
+use observed::{Counted, Observed};
 use scenarios::{Hop, Scenario};
 
 /// Send sample traffic through the local topology and check it against the policy (the default)
@@ -32,29 +34,6 @@ pub struct DemoArgs {
     /// What every topology is started with.
     #[command(flatten)]
     pub topology: TopologyArgs,
-}
-
-/// What a filter counted for one request, or what it should have.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Counted {
-    envoy: String,
-    reporter: String,
-    direction: String,
-    /// Empty for a connection that passes unread.
-    component_type: String,
-    decision: String,
-    rule: String,
-}
-
-/// A scenario, what the policy says of it, and what became of it.
-struct Observed<'s> {
-    scenario: &'s Scenario,
-    verdicts: Vec<(&'s Hop, Verdict)>,
-    /// `None` for a connection that was closed.
-    reply: Option<Reply>,
-    arrival: Option<Arrival>,
-    /// Each difference between what was seen and what the policy says; empty when all is well.
-    differences: Vec<String>,
 }
 
 /// Runs the demo. Exits 0 when everything seen is what the policy says, else 1.
@@ -215,15 +194,5 @@ fn expect(policy: &Policy, hop: &Hop, verdict: &Verdict) -> Counted {
             .to_owned(),
         decision: verdict.decision.as_str().to_owned(),
         rule: verdict.reason.label(policy.section(hop.vantage)).to_owned(),
-    }
-}
-
-/// `ingress gateway`, `sidecar inbound`, …
-fn place(vantage: Vantage) -> &'static str {
-    match vantage {
-        Vantage::Ingress => "ingress gateway",
-        Vantage::Egress => "egress gateway",
-        Vantage::Inbound => "sidecar inbound",
-        Vantage::Outbound => "sidecar outbound",
     }
 }

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use meridian_metrics::{Kind, METRICS, Metric};
-use meridian_policy::{Action, ComponentType, Policy, Subject, Verdict};
+use meridian_policy::{Action, ComponentType, Policy, Subject, Vantage, Verdict};
 use serde_json::{Value, json};
 
 use super::compare::tag_headers;
+use super::observed::Observed;
 use super::scenarios::Hop;
-use super::{Observed, place};
 use crate::lab::prometheus::{Sample, Samples};
 use crate::policy::Explanation;
 
@@ -203,4 +203,14 @@ pub(super) fn summary(requests: usize, failed: usize, report: &Path) -> String {
         "{verdict} Logs and configurations: {run}\nThe traffic map, for a browser: {}",
         report.display()
     )
+}
+
+/// `ingress gateway`, `sidecar inbound`, …
+fn place(vantage: Vantage) -> &'static str {
+    match vantage {
+        Vantage::Ingress => "ingress gateway",
+        Vantage::Egress => "egress gateway",
+        Vantage::Inbound => "sidecar inbound",
+        Vantage::Outbound => "sidecar outbound",
+    }
 }

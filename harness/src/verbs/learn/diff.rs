@@ -7,9 +7,9 @@ use meridian_policy::Vantage;
 use serde_json::{Value, json};
 use similar::TextDiff;
 
-use super::Learned;
 use super::fragment::{block, comments, object};
 use super::group::Rule;
+use super::learned::Learned;
 use super::place::{Addition, add};
 use crate::policy::PolicyFile;
 use crate::text::visible::excerpt;

@@ -5,9 +5,10 @@ use std::fmt::Write;
 use meridian_policy::{MAX_RULES, Vantage};
 use serde_json::{Value, json};
 
-use super::Learned;
 use super::callers::Callers;
 use super::group::Rule;
+use super::learned::Learned;
+use super::observe::MAX_HOSTS;
 use super::text::{asked, yaml};
 use crate::text::numbers::counted;
 
@@ -153,7 +154,7 @@ pub fn comments(learned: &Learned<'_>) -> String {
         lines.push(format!(
             "NOT ALL: {} for hosts beyond the {} that are kept",
             counted(lost, "request"),
-            super::observe::MAX_HOSTS
+            MAX_HOSTS
         ));
     }
     if learned.without_room > 0 {

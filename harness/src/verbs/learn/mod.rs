@@ -15,9 +15,9 @@ use meridian_policy::Vantage;
 use crate::access_log::{self, Log};
 use crate::output;
 use crate::policy::PolicyFile;
-use callers::Callers;
-use group::{Grouping, Rule};
-use judge::{Judge, Suspicious};
+use group::Grouping;
+use judge::Judge;
+use learned::Learned;
 use observe::{Observations, Selection};
 
 mod callers;
@@ -25,6 +25,7 @@ mod diff;
 mod fragment;
 mod group;
 mod judge;
+mod learned;
 mod names;
 mod observe;
 mod place;
@@ -94,34 +95,6 @@ pub enum Format {
     Diff,
     /// Istio's ServiceEntry manifests for hosts requested at egress
     ServiceEntries,
-}
-
-/// What was learned.
-#[derive(Debug)]
-struct Learned<'o> {
-    rules: Vec<Rule>,
-    suspicious: Vec<Suspicious<'o>>,
-    /// Hosts that the policy allows already.
-    allowed: usize,
-    /// Rules that their section has no room for.
-    without_room: usize,
-    observations: &'o Observations,
-}
-
-impl Learned<'_> {
-    fn callers(&self) -> &Callers {
-        &self.observations.callers
-    }
-
-    fn rules_at(&self, vantage: Vantage) -> impl Iterator<Item = &Rule> {
-        self.rules.iter().filter(move |rule| rule.at == vantage)
-    }
-
-    /// How many rules are no comments.
-    fn proposed(&self) -> usize {
-        let rules = self.rules.iter();
-        rules.filter(|rule| rule.reasons.is_empty()).count()
-    }
 }
 
 /// Prints the proposals. Exits 1 if there are any, and 0 otherwise.

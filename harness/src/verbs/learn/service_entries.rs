@@ -6,9 +6,9 @@ use std::fmt::Write;
 use meridian_policy::Vantage;
 use serde_json::{Value, json};
 
-use super::Learned;
 use super::fragment::comments;
 use super::group::{Pattern, Rule};
+use super::learned::Learned;
 use super::tally::Protocol;
 use super::text::asked;
 

@@ -51,12 +51,12 @@ pub const WORKLOAD_PORT: u16 = 8080;
 
 /// What a rendering depends on beside the policy.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct ModulePaths {
     /// The folder of the modules as Envoy sees it.
     pub modules: PathBuf,
 }
 
-impl Default for Options {
+impl Default for ModulePaths {
     fn default() -> Self {
         Self {
             modules: PathBuf::from(DEFAULT_MODULES),
@@ -70,7 +70,7 @@ impl Default for Options {
 ///
 /// # Errors
 /// If the service of its egress gateway has no name.
-pub fn render(policy: &PolicyFile, options: &Options) -> anyhow::Result<Vec<(String, String)>> {
+pub fn render(policy: &PolicyFile, options: &ModulePaths) -> anyhow::Result<Vec<(String, String)>> {
     let mesh = Names::of(policy)?;
     let filters = Filters::indented(options.modules.clone(), policy);
     let proxy = |name: &str, namespace: &str| Proxy {
@@ -358,7 +358,7 @@ mod tests {
 
     fn files(policy: &Value) -> Vec<(String, String)> {
         let policy = PolicyFile::parse(policy.to_string().as_bytes()).unwrap();
-        render(&policy, &Options::default()).unwrap()
+        render(&policy, &ModulePaths::default()).unwrap()
     }
 
     #[test]

@@ -21,14 +21,14 @@ const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager"
 /// The filter that passes connections on unread, by Envoy's name.
 const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
-pub use super::envoy::Options;
+pub use super::envoy::ModulePaths;
 
 /// The files and their names: `ingress-gateway.yaml`, `egress-gateway.yaml`, `sidecars.yaml`,
 /// `mesh-config.yaml`, `telemetry.yaml` and `pod-annotations.yaml`.
 ///
 /// # Errors
 /// If a file cannot be written as YAML.
-pub fn render(policy: &PolicyFile, options: &Options) -> anyhow::Result<Vec<(String, String)>> {
+pub fn render(policy: &PolicyFile, options: &ModulePaths) -> anyhow::Result<Vec<(String, String)>> {
     let filters = Filters::indented(options.modules.clone(), policy);
     let ingress = envoy_filter(
         "ingress",

@@ -74,11 +74,11 @@ pub struct RenderGrafanaArgs {
 pub fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
     let (files, out) = match &args.target {
         RenderTarget::Envoy(args) => (
-            envoy::render(&args.load_policy()?, &args.target())?,
+            envoy::render(&args.load_policy()?, &args.module_paths())?,
             &args.out,
         ),
         RenderTarget::Istio(args) => (
-            istio::render(&args.load_policy()?, &args.target())?,
+            istio::render(&args.load_policy()?, &args.module_paths())?,
             &args.out,
         ),
         RenderTarget::Prometheus(args) => {
@@ -111,8 +111,8 @@ impl RenderFiltersArgs {
         PolicyFile::load(self.policy.as_deref())
     }
 
-    fn target(&self) -> envoy::Options {
-        envoy::Options {
+    fn module_paths(&self) -> envoy::ModulePaths {
+        envoy::ModulePaths {
             modules: self.modules.clone(),
         }
     }

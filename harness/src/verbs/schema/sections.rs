@@ -3,7 +3,7 @@
 use meridian_policy::{Action, Direction, Mode, SniMode, fields};
 use serde_json::{Value, json};
 
-use super::{condition, list, object, optional, or, reference};
+use super::keywords::{condition, list, object, optional, or, reference};
 
 macro_rules! words {
     ($words:ty) => {

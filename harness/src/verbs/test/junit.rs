@@ -3,13 +3,13 @@
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 
-use super::Outcome;
+use super::case_result::CaseResult;
 
 /// The report of all outcomes, which stand together by file.
-pub(super) fn report(outcomes: &[Outcome]) -> std::io::Result<Vec<u8>> {
+pub(super) fn report(outcomes: &[CaseResult]) -> std::io::Result<Vec<u8>> {
     let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
     writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
-    let counts = |outcomes: &[Outcome]| {
+    let counts = |outcomes: &[CaseResult]| {
         let failures = outcomes.iter().filter(|outcome| !outcome.is_met()).count();
         (outcomes.len().to_string(), failures.to_string())
     };
@@ -47,7 +47,7 @@ pub(super) fn report(outcomes: &[Outcome]) -> std::io::Result<Vec<u8>> {
     Ok(report)
 }
 
-fn test_case(writer: &mut Writer<Vec<u8>>, outcome: &Outcome) -> std::io::Result<()> {
+fn test_case(writer: &mut Writer<Vec<u8>>, outcome: &CaseResult) -> std::io::Result<()> {
     let (name, file) = (legal(&outcome.name), legal(&outcome.file));
     let element = writer
         .create_element("testcase")

@@ -7,11 +7,13 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::policy::{Explanation, PolicyFile};
+use crate::policy::PolicyFile;
 
+mod case_result;
 mod format;
 mod junit;
 
+use case_result::CaseResult;
 pub use format::{Case, Difference, Expect, ExpectDryRun, read};
 
 /// Test a policy against files of expectations
@@ -33,19 +35,6 @@ pub struct TestArgs {
     pub junit: Option<PathBuf>,
 }
 
-/// What came of one expectation.
-#[derive(Debug, Clone)]
-struct Outcome {
-    file: String,
-    index: usize,
-    name: String,
-    differences: Vec<Difference>,
-    /// The object of `meridian explain --json`.
-    explanation: Value,
-    /// The command line that explains the same request.
-    command: String,
-}
-
 /// Decides every request and prints what is not as expected. Exits 0 when all is, 1 when
 /// something is not.
 ///
@@ -61,7 +50,9 @@ pub fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
             Ok(cases) => {
                 let cases = cases.iter().enumerate();
                 outcomes.extend(
-                    cases.map(|(index, case)| Outcome::of(&policy, args, path, index, case)),
+                    cases.map(|(index, case)| {
+                        CaseResult::of(&policy, &args.policy, path, index, case)
+                    }),
                 );
             }
             Err(of_file) => {
@@ -80,7 +71,7 @@ pub fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
     let failed = outcomes.iter().filter(|outcome| !outcome.is_met()).count();
     let passed = outcomes.len() - failed;
     if args.json {
-        let cases: Vec<Value> = outcomes.iter().map(Outcome::to_json).collect();
+        let cases: Vec<Value> = outcomes.iter().map(CaseResult::to_json).collect();
         println!(
             "{}",
             json!({"passed": passed, "failed": failed, "cases": cases})
@@ -106,79 +97,4 @@ fn load(path: &Path) -> anyhow::Result<Result<Vec<Case>, Vec<String>>> {
         Ok(text) => read(text),
         Err(_) => Err(vec!["is not UTF-8; save the file in UTF-8".to_owned()]),
     })
-}
-
-impl Outcome {
-    fn of(policy: &PolicyFile, args: &TestArgs, path: &Path, index: usize, case: &Case) -> Self {
-        let explanation = Explanation::of(&policy.policy, &case.request).to_json();
-        Self {
-            file: path.display().to_string(),
-            index,
-            name: case.name.clone(),
-            differences: case.expect.differences(&explanation),
-            explanation,
-            command: case.request.command(&args.policy),
-        }
-    }
-
-    fn is_met(&self) -> bool {
-        self.differences.is_empty()
-    }
-
-    fn to_json(&self) -> Value {
-        let differences: Vec<Value> = self
-            .differences
-            .iter()
-            .map(|difference| {
-                json!({
-                    "field": difference.field,
-                    "expected": difference.expected,
-                    "actual": difference.actual,
-                })
-            })
-            .collect();
-        json!({
-            "file": self.file,
-            "name": self.name,
-            "outcome": if self.is_met() { "passed" } else { "failed" },
-            "differences": differences,
-            "explanation": self.explanation,
-        })
-    }
-
-    /// The differences, `-` what was expected and `+` what is.
-    fn diff(&self) -> String {
-        let mut lines = Vec::new();
-        for Difference {
-            field,
-            expected,
-            actual,
-        } in &self.differences
-        {
-            lines.push(format!("  - {field}: {}", plain(expected)));
-            lines.push(format!("  + {field}: {}", plain(actual)));
-        }
-        let reason = self.explanation["reason"].as_str().unwrap_or_default();
-        lines.push(format!("  because {reason}"));
-        lines.push(format!("  $ {}", self.command));
-        lines.join("\n")
-    }
-
-    fn to_text(&self) -> String {
-        format!(
-            "FAIL {} ({}[{}])\n{}",
-            self.name,
-            self.file,
-            self.index,
-            self.diff()
-        )
-    }
-}
-
-/// A value as YAML has it.
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        value => value.to_string(),
-    }
 }

@@ -6,8 +6,8 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph};
 
-use super::live::View;
 use super::tables::{self, Table};
+use super::view::View;
 
 /// From this size on every section is there at once.
 const WIDE: (u16, u16) = (120, 36);

@@ -3,39 +3,18 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use super::counts::Proxy;
 use super::draw;
+use super::scrape::{Answer, scrape, take};
 use super::snapshot::Snapshot;
 use super::tables::Sort;
 use super::target::Target;
-use super::{scrape, take};
-
-/// How many sections there are beside the traffic.
-const SECTIONS: usize = 6;
-
-/// What is on the screen, and how it was asked for.
-#[derive(Debug)]
-pub(super) struct View {
-    pub(super) snapshot: Snapshot,
-    pub(super) interval: Duration,
-    pub(super) selected: usize,
-    pub(super) sort: Sort,
-    pub(super) scroll: usize,
-    pub(super) paused: bool,
-}
-
-/// What a key asks for, where it is not about the view alone.
-#[derive(Debug, PartialEq, Eq)]
-enum Wish {
-    Nothing,
-    Quit,
-    Reset,
-}
+use super::view::{View, Wish};
 
 /// Shows the proxies until a key or a signal ends it. The terminal is as it was afterwards, even
 /// after a panic.
@@ -118,7 +97,7 @@ fn read_keys() -> mpsc::Receiver<Event> {
 }
 
 /// Scrapes at every tick, in a task of its own so that a slow proxy never delays a key.
-fn scrape_on(targets: Vec<Target>, interval: Duration) -> mpsc::Receiver<Vec<super::Answer>> {
+fn scrape_on(targets: Vec<Target>, interval: Duration) -> mpsc::Receiver<Vec<Answer>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut clock = tokio::time::interval(interval);
@@ -133,39 +112,4 @@ fn scrape_on(targets: Vec<Target>, interval: Duration) -> mpsc::Receiver<Vec<sup
         }
     });
     receiver
-}
-
-impl View {
-    fn press(&mut self, key: KeyEvent) -> Wish {
-        let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
-        match key.code {
-            KeyCode::Char('c') if is_control => return Wish::Quit,
-            KeyCode::Char('q') | KeyCode::Esc => return Wish::Quit,
-            KeyCode::Char('r') => return Wish::Reset,
-            KeyCode::Char('p') => self.paused = !self.paused,
-            KeyCode::Tab | KeyCode::Right => self.select(1),
-            KeyCode::BackTab | KeyCode::Left => self.select(SECTIONS - 1),
-            KeyCode::Char(digit @ '1'..='6') => {
-                self.scroll = 0;
-                self.selected = digit as usize - '1' as usize;
-            }
-            KeyCode::Down => self.sort_by(1),
-            KeyCode::Up => self.sort_by(Sort::ALL.len() - 1),
-            KeyCode::PageDown => self.scroll += 5,
-            KeyCode::PageUp => self.scroll = self.scroll.saturating_sub(5),
-            KeyCode::Home => self.scroll = 0,
-            _ => {}
-        }
-        Wish::Nothing
-    }
-
-    fn select(&mut self, step: usize) {
-        self.selected = (self.selected + step) % SECTIONS;
-        self.scroll = 0;
-    }
-
-    fn sort_by(&mut self, step: usize) {
-        let at = Sort::ALL.iter().position(|sort| *sort == self.sort);
-        self.sort = Sort::ALL[(at.unwrap_or(0) + step) % Sort::ALL.len()];
-    }
 }

@@ -6,29 +6,30 @@
 mod counts;
 mod draw;
 mod live;
+mod scrape;
 mod snapshot;
 mod tables;
 mod target;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
 use serde_json::json;
-use tokio::task::JoinSet;
 
 pub use snapshot::{Counted, Latency, ProxyState, Responses, Snapshot, Traffic};
 pub use target::Target;
 
-use crate::lab::prometheus::Samples;
 use crate::output;
 use crate::runtime;
 use crate::text::visible::visible;
 use counts::Proxy;
+use scrape::scrape_into;
 
 /// Show live metrics of any number of proxies
 ///
@@ -125,33 +126,4 @@ fn one_must_answer(proxies: &[Proxy]) -> anyhow::Result<()> {
         bail!("no proxy answers:{}", errors.concat());
     }
     Ok(())
-}
-
-/// One answer and when it came.
-type Answer = (Instant, anyhow::Result<Samples>);
-
-/// Asks every target at once; the answers are in their order.
-async fn scrape(targets: &[Target], interval: Duration) -> Vec<Answer> {
-    let deadline = interval.clamp(Duration::from_secs(1), Duration::from_secs(10));
-    let mut asking = JoinSet::new();
-    for (index, target) in targets.iter().cloned().enumerate() {
-        asking.spawn(async move {
-            let samples = target.scrape(deadline).await;
-            (index, (Instant::now(), samples))
-        });
-    }
-    let mut answers = asking.join_all().await;
-    answers.sort_by_key(|(index, _)| *index);
-    answers.into_iter().map(|(_, answer)| answer).collect()
-}
-
-async fn scrape_into(proxies: &mut [Proxy], interval: Duration) {
-    let targets: Vec<Target> = proxies.iter().map(|proxy| proxy.target.clone()).collect();
-    take(proxies, scrape(&targets, interval).await);
-}
-
-fn take(proxies: &mut [Proxy], answers: Vec<Answer>) {
-    for (proxy, (at, samples)) in proxies.iter_mut().zip(answers) {
-        proxy.take(at, samples);
-    }
 }

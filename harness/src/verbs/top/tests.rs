@@ -1,9 +1,12 @@
+use std::time::Instant;
+
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-use super::live::View;
 use super::tables::Sort;
+use super::view::View;
 use super::*;
+use crate::lab::prometheus::Samples;
 
 /// Two scrapes, two seconds apart, of three proxies and one that does not answer.
 fn proxies() -> Vec<Proxy> {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use meridian::lab::config::wasm::{Filters, module};
-use meridian::lab::envoy::{Envoy, Options, RunFolder};
+use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder};
 use meridian::lab::paths;
 use meridian_policy::Vantage;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ impl Gateway {
     ) -> anyhow::Result<Self> {
         let file = run.path().join("discovered.json");
         publish(&file, 0, filters)?;
-        let options = Options::default();
+        let options = EnvoyOptions::default();
         let envoy = Envoy::start(binary, run, "gateway", &bootstrap(&file), &options).await?;
         let http = envoy.listener_address("http").await?;
         Ok(Self {

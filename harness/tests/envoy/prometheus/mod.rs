@@ -15,7 +15,7 @@ use anyhow::{Context, ensure};
 use meridian::lab::config::wasm::Filters;
 use meridian::lab::envoy::RunFolder;
 use meridian::lab::topology::roles::{ORDERS, OUTSIDE_CLIENT, SHOP};
-use meridian::lab::topology::{Call, Options, Tls, Topology};
+use meridian::lab::topology::{Call, Tls, Topology, TopologyOptions};
 use meridian::policy::PolicyFile;
 use meridian::verbs::render::prometheus::{Windows, alerts, duration, render};
 use meridian::{lab::modules, lab::paths};
@@ -227,7 +227,7 @@ async fn every_alert_fires_on_its_fault_and_not_before() -> anyhow::Result<()> {
     .await??;
     let policy = policy();
     let modules = paths::modules_dir()?;
-    let topology = Topology::start(&Options {
+    let topology = Topology::start(&TopologyOptions {
         run: "test-prometheus".to_owned(),
         envoy: envoy.clone(),
         filters: Some(Filters::new(modules.clone(), &policy)),

@@ -11,9 +11,12 @@ use crate::policy::PolicyFile;
 mod condition_sets;
 mod conditions;
 mod expiry;
-pub(crate) mod look_alikes;
+mod look_alikes;
 mod sections;
+mod warning;
 mod width;
+
+use warning::warning;
 
 /// Every warning of a policy: of the mesh, of the rules in the order of the vantage points, of days,
 /// of names. The time it takes grows with the number of hosts, not with their product.
@@ -25,14 +28,6 @@ pub fn of(file: &PolicyFile) -> Vec<ConfigError> {
     warnings.extend(expiry::of(file, crate::policy::query::today()));
     warnings.extend(look_alikes::of(file));
     warnings
-}
-
-fn warning(path: impl Into<String>, message: impl Into<String>, hint: &str) -> ConfigError {
-    ConfigError {
-        path: path.into(),
-        message: message.into(),
-        hint: hint.to_owned(),
-    }
 }
 
 fn of_mesh(file: &PolicyFile) -> Vec<ConfigError> {

@@ -2,11 +2,10 @@
 //! unit tests for `promtool test rules`.
 
 mod promql;
+mod promtool;
 mod rules;
 mod scrape;
-mod unit_tests;
-
-use std::time::Duration;
+mod windows;
 
 use meridian_policy::Policy;
 use serde_json::Value;
@@ -14,34 +13,7 @@ use serde_json::Value;
 pub use promql::duration;
 pub(super) use promql::{EXTENSIONS_REFUSED, LISTENERS_REFUSED, VMS, our_extensions, vm_reloads};
 pub use rules::{Alert, alerts, recordings};
-
-/// How often is scraped, and over which times the rules look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Windows {
-    /// From one scrape to the next, and from one evaluation of the rules to the next.
-    pub scrape: Duration,
-    /// What counts as now: at least four scrapes.
-    pub recent: Duration,
-    /// The time before `recent` that refusals are compared with.
-    pub baseline: Duration,
-    /// The time before `recent` in which a namespace that goes outside has been seen there.
-    pub history: Duration,
-    /// How long a state must last until its alert fires.
-    pub hold: Duration,
-}
-
-impl Default for Windows {
-    fn default() -> Self {
-        const MINUTE: u64 = 60;
-        Self {
-            scrape: Duration::from_secs(15),
-            recent: Duration::from_secs(5 * MINUTE),
-            baseline: Duration::from_secs(6 * 60 * MINUTE),
-            history: Duration::from_secs(24 * 60 * MINUTE),
-            hold: Duration::from_secs(5 * MINUTE),
-        }
-    }
-}
+pub use windows::Windows;
 
 /// The files and their names: `prometheus.yml` for proxies that are listed in `targets.yaml`,
 /// `prometheus-kubernetes.yml` for the pods of an Istio mesh, `rules.yaml` and `rules.test.yaml`.
@@ -75,8 +47,8 @@ pub fn render(policy: &Policy, windows: &Windows) -> anyhow::Result<Vec<(String,
         ),
         (
             "rules.test.yaml",
-            unit_tests::HEADER,
-            unit_tests::render(&alerts, windows),
+            promtool::HEADER,
+            promtool::render(&alerts, windows),
         ),
     ];
     files

@@ -4,10 +4,10 @@ use meridian_metrics::{CALLERS, CONNECTIONS, DRY_RUN, POLICY_REVISION, REQUESTS,
 use meridian_policy::Policy;
 use serde_json::{Value, json};
 
-use super::Windows;
 use super::promql::{
     EXTENSIONS_REFUSED, LISTENERS_REFUSED, base, duration, our_extensions, vm_reloads,
 };
+use super::windows::Windows;
 
 /// Refusals a second below which no rise of theirs matters.
 const LEAST_REFUSALS: f64 = 0.1;

@@ -3,8 +3,8 @@
 use meridian_metrics::METRICS;
 use serde_json::{Value, json};
 
-use super::Windows;
 use super::promql::{EXTENSION, EXTENSIONS_REFUSED, duration};
+use super::windows::Windows;
 
 /// The rules beside the configuration.
 const RULES: &str = "rules.yaml";

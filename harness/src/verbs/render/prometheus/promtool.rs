@@ -6,9 +6,9 @@ use std::time::Duration;
 use meridian_metrics::{CALLERS, DRY_RUN, POLICY_REVISION, REQUESTS, RESPONSES};
 use serde_json::{Value, json};
 
-use super::Windows;
 use super::promql::{EXTENSION, EXTENSIONS_REFUSED, LISTENERS_REFUSED, duration, vm_reloads};
 use super::rules::Alert;
+use super::windows::Windows;
 use crate::lab::config::wasm::FILTER_NAME;
 
 /// A step of the tests is this part of `recent`.
@@ -16,7 +16,7 @@ const STEPS_OF_RECENT: u32 = 5;
 
 /// A series, as text, with what it grows by a step before and after the fault; one that is no
 /// counter has its two values instead.
-struct Series {
+struct InputSeries {
     name: String,
     before: u64,
     after: u64,
@@ -26,7 +26,7 @@ struct Series {
 /// The fault that an alert is for.
 struct Fault {
     labels: &'static [(&'static str, &'static str)],
-    series: Vec<Series>,
+    series: Vec<InputSeries>,
 }
 
 const TARGET: &[(&str, &str)] = &[("instance", "proxy"), ("job", "meridian")];
@@ -72,7 +72,7 @@ pub(super) fn render(alerts: &[Alert], windows: &Windows) -> Value {
     })
 }
 
-impl Series {
+impl InputSeries {
     fn counter(name: String, before: u64, after: u64) -> Self {
         let is_gauge = false;
         Self {
@@ -121,13 +121,13 @@ fn fault(alert: &str, step: Duration) -> Option<Fault> {
                         "{}{{reporter=\"ingress\",{labels},decision=\"{decision}\",rule=\"default\"}}",
                         REQUESTS.name
                     );
-                    Series::counter(name, before, after)
+                    InputSeries::counter(name, before, after)
                 })
                 .into(),
         },
         "MeridianDryRunWouldDeny" => Fault {
             labels: &[("reporter", "ingress"), ("rule", "no-admin")],
-            series: vec![Series::counter(
+            series: vec![InputSeries::counter(
                 format!(
                     "{}{{reporter=\"ingress\",direction=\"north-south\",decision=\"deny\",rule=\"no-admin\"}}",
                     DRY_RUN.name
@@ -144,14 +144,14 @@ fn fault(alert: &str, step: Duration) -> Option<Fault> {
                         "{}{{reporter=\"ingress\",instance=\"{instance}\"}}",
                         POLICY_REVISION.name
                     );
-                    Series::gauge(name, 1, after)
+                    InputSeries::gauge(name, 1, after)
                 })
                 .into(),
         },
         "MeridianPolicyRefused" => Fault {
             labels: TARGET,
             series: vec![
-                Series::counter(
+                InputSeries::counter(
                     format!(
                         "{EXTENSIONS_REFUSED}{{{},{EXTENSION}=\"http_filter_{FILTER_NAME}_ingress\"}}",
                         target()
@@ -159,7 +159,7 @@ fn fault(alert: &str, step: Duration) -> Option<Fault> {
                     0,
                     1,
                 ),
-                Series::counter(format!("{LISTENERS_REFUSED}{{{}}}", target()), 0, 0),
+                InputSeries::counter(format!("{LISTENERS_REFUSED}{{{}}}", target()), 0, 0),
             ],
         },
         "MeridianFilterReloading" => Fault {
@@ -167,7 +167,7 @@ fn fault(alert: &str, step: Duration) -> Option<Fault> {
             series: [("success", 1), ("backoff", 0), ("failure", 0)]
                 .map(|(event, after)| {
                     let name = format!("{}{{{}}}", vm_reloads(event), target());
-                    Series::counter(name, 0, after)
+                    InputSeries::counter(name, 0, after)
                 })
                 .into(),
         },
@@ -180,7 +180,7 @@ fn fault(alert: &str, step: Duration) -> Option<Fault> {
                         "{}{{reporter=\"egress\",direction=\"north-south\",decision=\"allow\",source_namespace=\"{namespace}\"}}",
                         CALLERS.name
                     );
-                    Series::counter(name, before, 1)
+                    InputSeries::counter(name, before, 1)
                 })
                 .into(),
         },
@@ -192,7 +192,7 @@ fn fault(alert: &str, step: Duration) -> Option<Fault> {
                         "{}{{reporter=\"ingress\",direction=\"north-south\",response_code_class=\"{class}\"}}",
                         RESPONSES.name
                     );
-                    Series::counter(name, before, after)
+                    InputSeries::counter(name, before, after)
                 })
                 .into(),
         },

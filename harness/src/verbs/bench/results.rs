@@ -22,7 +22,7 @@ const NOISY_STOLEN: f64 = 0.02;
 
 /// Everything of a run.
 #[derive(Debug)]
-pub struct Report {
+pub struct Results {
     /// Where it ran.
     pub machine: Machine,
     /// How.
@@ -45,7 +45,7 @@ pub struct Report {
     pub took: Duration,
 }
 
-impl Report {
+impl Results {
     /// True if every goal with a target is met.
     pub fn all_met(&self) -> bool {
         self.goals
