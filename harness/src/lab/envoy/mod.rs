@@ -4,12 +4,14 @@ mod admin;
 mod binary;
 mod index;
 mod instance;
+mod log;
 mod run_folder;
 mod version;
 mod wheel;
 
 pub use admin::Admin;
 pub use binary::obtain;
-pub use instance::{Envoy, EnvoyOptions, LogLevel, validate};
+pub use instance::{Envoy, EnvoyOptions, validate};
+pub use log::LogLevel;
 pub use run_folder::RunFolder;
 pub use version::VERSION;

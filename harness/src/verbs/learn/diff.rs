@@ -10,7 +10,7 @@ use similar::TextDiff;
 use super::fragment::{block, comments, object};
 use super::group::Rule;
 use super::learned::Learned;
-use super::place::{Addition, add};
+use super::yaml_edit::{Addition, add};
 use crate::policy::PolicyFile;
 use crate::text::visible::excerpt;
 

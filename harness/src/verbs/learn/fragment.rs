@@ -9,7 +9,6 @@ use super::callers::Callers;
 use super::group::Rule;
 use super::learned::Learned;
 use super::observe::MAX_HOSTS;
-use super::text::{asked, yaml};
 use crate::text::numbers::counted;
 
 /// How many names of a wildcard are shown.
@@ -92,7 +91,7 @@ pub fn block(rule: &Rule, indent: usize, callers: &Callers) -> String {
             reason.word, reason.text
         );
     }
-    let _ = writeln!(text, "{margin}# {}", asked(&rule.tally, callers));
+    let _ = writeln!(text, "{margin}# {}", rule.tally.summary(callers));
     if also > 0 {
         let count = counted(also as u64, "name");
         let _ = writeln!(
@@ -176,7 +175,7 @@ pub fn comments(learned: &Learned<'_>) -> String {
                 each.at.as_str(),
                 each.host,
                 reasons.join("; "),
-                asked(&each.tally, learned.callers())
+                each.tally.summary(learned.callers())
             ));
         }
         if let Some(more) = learned
@@ -264,4 +263,36 @@ pub fn json(learned: &Learned<'_>) -> Value {
         "without_vantage": seen.without_vantage,
         "overflow": seen.overflow + seen.invalid_overflow,
     })
+}
+
+/// The text as a YAML scalar, quoted unless it is a name that can be taken for nothing else.
+pub fn yaml(text: &str) -> String {
+    let is_plain = text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.contains('.')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte))
+        && !text.ends_with(':');
+    if is_plain {
+        text.to_owned()
+    } else {
+        serde_json::Value::from(text).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_what_is_a_name_stays_unquoted() {
+        for (text, yaml) in [
+            ("a.example", "a.example"),
+            ("a.example:8443", "a.example:8443"),
+            ("*.a.example", "\"*.a.example\""),
+            ("1.2e3", "\"1.2e3\""),
+            ("true", "\"true\""),
+            ("_a.example", "\"_a.example\""),
+        ] {
+            assert_eq!(super::yaml(text), yaml);
+        }
+    }
 }

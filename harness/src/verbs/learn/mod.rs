@@ -28,10 +28,10 @@ mod judge;
 mod learned;
 mod names;
 mod observe;
-mod place;
 mod service_entries;
 mod tally;
-mod text;
+mod yaml_edit;
+mod yaml_tree;
 
 /// Propose rules for what a policy refused, from access logs
 ///

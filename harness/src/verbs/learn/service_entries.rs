@@ -10,7 +10,6 @@ use super::fragment::comments;
 use super::group::{Pattern, Rule};
 use super::learned::Learned;
 use super::tally::Protocol;
-use super::text::asked;
 
 /// The manifests, one document each. Only what was asked for at egress: hosts at the other vantages
 /// are the mesh's own.
@@ -39,7 +38,7 @@ pub fn manifests(learned: &Learned<'_>) -> anyhow::Result<String> {
             for reason in &rule.reasons {
                 let _ = writeln!(text, "# LOOK FIRST, {}: {}", reason.word, reason.text);
             }
-            let _ = writeln!(text, "# {}", asked(&rule.tally, learned.callers()));
+            let _ = writeln!(text, "# {}", rule.tally.summary(learned.callers()));
             for line in yaml.lines() {
                 let _ = writeln!(text, "{comment}{line}");
             }

@@ -2,10 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::callers::CallerId;
+use super::callers::{CallerId, Callers};
+use crate::text::numbers::counted;
 
 /// How many callers of one host are told apart.
 const MAX_CALLERS: usize = 32;
+/// How many of them are named.
+const MAX_NAMED: usize = 5;
 /// How many ports of one host are told apart.
 const MAX_PORTS: usize = 8;
 
@@ -84,6 +87,38 @@ impl Tally {
         Some(ports)
     }
 
+    /// How often, by whom and when, in words that are safe to print.
+    pub fn summary(&self, callers: &Callers) -> String {
+        let mut text = counted(self.requests, "request");
+        if !self.callers.is_empty() {
+            let mut sorted = self.callers.clone();
+            sorted.sort_by_key(|(caller, count)| (std::cmp::Reverse(*count), *caller));
+            let named: Vec<String> = sorted
+                .iter()
+                .take(MAX_NAMED)
+                .map(|(caller, count)| match sorted.len() {
+                    1 if self.further == 0 => callers.get(*caller).name(),
+                    _ => format!("{} ({count})", callers.get(*caller).name()),
+                })
+                .collect();
+            text += &format!(" by {}", named.join(", "));
+            let more = sorted.len().saturating_sub(MAX_NAMED) as u64;
+            if self.further > 0 {
+                text += " and others";
+            } else if more > 0 {
+                text += &format!(" and {more} more");
+            }
+        }
+        match (self.first, self.last) {
+            (Some(first), Some(last)) if first != last => {
+                text += &format!(", {} to {}", second(first), second(last));
+            }
+            (Some(first), _) => text += &format!(", {}", second(first)),
+            _ => {}
+        }
+        text
+    }
+
     fn add_caller(&mut self, caller: CallerId, count: u64) {
         if let Some((_, sum)) = self.callers.iter_mut().find(|(known, _)| *known == caller) {
             *sum += count;
@@ -110,4 +145,9 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     }
+}
+
+/// The time to the second: more says nothing to a reader.
+fn second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }

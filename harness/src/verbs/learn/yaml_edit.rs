@@ -1,26 +1,8 @@
 //! Where a rule goes in the text of a policy, so that comments and the form of the rest stay.
 
 use meridian_policy::Vantage;
-use saphyr_parser::{Event, Parser, Span};
 
-/// A node of the document with its place, in bytes.
-#[derive(Debug)]
-struct Node {
-    kind: Kind,
-    start: usize,
-    /// Behind the last byte of its last leaf.
-    end: usize,
-    /// True for `[…]` and `{…}`.
-    is_flow: bool,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Scalar,
-    Alias,
-    Sequence(Vec<Node>),
-    Mapping(Vec<(String, Node, Node)>),
-}
+use super::yaml_tree::{NodeKind, YamlNode, find, parse};
 
 /// The rules in both of their forms.
 pub struct Addition<'a> {
@@ -37,7 +19,7 @@ pub fn add(text: &str, vantage: Vantage, addition: &Addition<'_>) -> Option<Stri
     let section = vantage.as_str();
     let items = addition.flow.join(", ");
     let block = addition.block;
-    let Kind::Mapping(entries) = &root.kind else {
+    let NodeKind::Mapping(entries) = &root.kind else {
         return None;
     };
     let edit = match find(entries, "hosts") {
@@ -54,7 +36,7 @@ pub fn add(text: &str, vantage: Vantage, addition: &Addition<'_>) -> Option<Stri
             format!("hosts:\n  {section}:\n    rules:\n{}", block(4)),
         ),
         Some(hosts) => {
-            let Kind::Mapping(entries) = &hosts.kind else {
+            let NodeKind::Mapping(entries) = &hosts.kind else {
                 return None;
             };
             match find(entries, section) {
@@ -81,8 +63,13 @@ pub fn add(text: &str, vantage: Vantage, addition: &Addition<'_>) -> Option<Stri
     Some(edit.apply(text))
 }
 
-fn in_section(text: &str, section: &Node, items: &str, addition: &Addition<'_>) -> Option<Edit> {
-    let Kind::Mapping(entries) = &section.kind else {
+fn in_section(
+    text: &str,
+    section: &YamlNode,
+    items: &str,
+    addition: &Addition<'_>,
+) -> Option<Edit> {
+    let NodeKind::Mapping(entries) = &section.kind else {
         return None;
     };
     let block = addition.block;
@@ -94,7 +81,7 @@ fn in_section(text: &str, section: &Node, items: &str, addition: &Addition<'_>) 
         let lines = format!("{}rules:\n{}", " ".repeat(column), block(column));
         return Some(Edit::lines(text, section.end, lines));
     };
-    let Kind::Sequence(list) = &rules.kind else {
+    let NodeKind::Sequence(list) = &rules.kind else {
         return None;
     };
     if !rules.is_flow {
@@ -170,8 +157,8 @@ impl Edit {
     /// A key of a flow mapping.
     fn key(
         text: &str,
-        mapping: &Node,
-        entries: &[(String, Node, Node)],
+        mapping: &YamlNode,
+        entries: &[(String, YamlNode, YamlNode)],
         key: &str,
         value: &str,
     ) -> Option<Self> {
@@ -205,131 +192,11 @@ impl Edit {
     }
 }
 
-fn find<'n>(entries: &'n [(String, Node, Node)], key: &str) -> Option<&'n Node> {
-    let entry = entries.iter().find(|(word, _, _)| word == key);
-    entry.map(|(_, _, node)| node)
-}
-
 /// How many characters stand before this place in its line.
 fn column(text: &str, at: usize) -> usize {
     let before = text.get(..at).unwrap_or_default();
     let line = before.rfind('\n').map_or(0, |at| at + 1);
     before.get(line..).unwrap_or_default().chars().count()
-}
-
-/// The first document, which is the only one of a policy.
-fn parse(text: &str) -> Option<Node> {
-    let mut reader = Reader {
-        text,
-        events: Parser::new_from_str(text),
-        offset: (0, 0),
-    };
-    loop {
-        let (event, span) = reader.next()?;
-        match event {
-            Event::StreamStart | Event::DocumentStart(_) | Event::Nothing => {}
-            event => return reader.node(event, span),
-        }
-    }
-}
-
-struct Reader<'t, P> {
-    text: &'t str,
-    events: P,
-    /// A place in characters and the same in bytes, because events tell characters.
-    offset: (usize, usize),
-}
-
-impl<'t, P> Reader<'t, P>
-where
-    P: Iterator<Item = Result<(Event<'t>, Span), saphyr_parser::ScanError>>,
-{
-    fn next(&mut self) -> Option<(Event<'t>, Span)> {
-        self.events.next()?.ok()
-    }
-
-    /// A place in bytes; places are asked for mostly in ascending order.
-    fn byte(&mut self, characters: usize) -> usize {
-        if characters < self.offset.0 {
-            self.offset = (0, 0);
-        }
-        let rest = self.text.get(self.offset.1..).unwrap_or_default();
-        let step = rest
-            .char_indices()
-            .nth(characters - self.offset.0)
-            .map_or(rest.len(), |(at, _)| at);
-        self.offset = (characters, self.offset.1 + step);
-        self.offset.1
-    }
-
-    fn node(&mut self, event: Event<'t>, span: Span) -> Option<Node> {
-        let start = self.byte(span.start.index());
-        let first = self.text.as_bytes().get(start);
-        let mut end = self.byte(span.end.index());
-        let kind = match event {
-            Event::Scalar(..) => Kind::Scalar,
-            Event::Alias(_) => Kind::Alias,
-            Event::SequenceStart(..) => {
-                let mut list = Vec::new();
-                loop {
-                    match self.next()? {
-                        (Event::SequenceEnd, span) => {
-                            end = self.end_of(first == Some(&b'['), end, &list, span);
-                            break Kind::Sequence(list);
-                        }
-                        (event, span) => list.push(self.node(event, span)?),
-                    }
-                }
-            }
-            Event::MappingStart(..) => {
-                let mut entries = Vec::new();
-                let mut leaves = None;
-                loop {
-                    match self.next()? {
-                        (Event::MappingEnd, span) => {
-                            let is_flow = first == Some(&b'{');
-                            end = match (is_flow, leaves) {
-                                (false, Some(leaf)) => leaf,
-                                _ => self.byte(span.start.index()) + 1,
-                            };
-                            break Kind::Mapping(entries);
-                        }
-                        (event, span) => {
-                            let word = match &event {
-                                Event::Scalar(word, ..) => word.to_string(),
-                                _ => String::new(),
-                            };
-                            let key = self.node(event, span)?;
-                            let (event, span) = self.next()?;
-                            let value = self.node(event, span)?;
-                            leaves = Some(value.end.max(key.end));
-                            entries.push((word, key, value));
-                        }
-                    }
-                }
-            }
-            _ => return None,
-        };
-        let is_flow = matches!(
-            (&kind, first),
-            (Kind::Sequence(_), Some(b'[')) | (Kind::Mapping(_), Some(b'{'))
-        );
-        Some(Node {
-            kind,
-            start,
-            end,
-            is_flow,
-        })
-    }
-
-    fn end_of(&mut self, is_flow: bool, end: usize, list: &[Node], span: Span) -> usize {
-        match list.last() {
-            Some(last) if !is_flow => last.end,
-            None if !is_flow => end,
-            // The event tells of what stands behind the bracket too.
-            _ => self.byte(span.start.index()) + 1,
-        }
-    }
 }
 
 #[cfg(test)]
