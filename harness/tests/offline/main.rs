@@ -2,10 +2,13 @@
 
 mod access_log;
 mod candidates;
+mod check;
 mod cli;
+mod command;
 mod docs;
 mod examples;
 mod expectations;
+mod explain;
 mod golden;
 mod help;
 mod learn;
