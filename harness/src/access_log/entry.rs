@@ -16,7 +16,7 @@ use serde::Serialize;
 /// did not write it (Istio's default format, or an older filter).
 ///
 /// ```
-/// use meridian::access_log::{Caller, Entry};
+/// use meridian::access_log::{Entry, LoggedCaller};
 /// use meridian_policy::Action;
 ///
 /// let entry: Entry<'_> = serde_json::from_str(
@@ -29,7 +29,7 @@ use serde::Serialize;
 /// assert_eq!(entry.rule(), Some("no-trackers"));
 /// assert_eq!(entry.host().as_deref(), Some("api.partner.example"));
 /// assert_eq!(entry.port(), Some(8443));
-/// assert_eq!(entry.caller(), Caller::Workload { namespace: "shop", account: "cart" });
+/// assert_eq!(entry.caller(), LoggedCaller::Workload { namespace: "shop", account: "cart" });
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Entry<'a> {
@@ -97,7 +97,7 @@ pub struct Entry<'a> {
 
 /// Who called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Caller<'e> {
+pub enum LoggedCaller<'e> {
     /// A workload of the mesh, by mutual TLS.
     Workload {
         /// Its namespace.
@@ -232,13 +232,14 @@ impl Entry<'_> {
     }
 
     /// Who called: the peer by mutual TLS, else the source address.
-    pub fn caller(&self) -> Caller<'_> {
+    pub fn caller(&self) -> LoggedCaller<'_> {
         if let Some(peer) = self.peer.as_deref()
             && let Some((namespace, account)) = workload(peer)
         {
-            return Caller::Workload { namespace, account };
+            return LoggedCaller::Workload { namespace, account };
         }
-        self.source_ip().map_or(Caller::Unknown, Caller::Source)
+        self.source_ip()
+            .map_or(LoggedCaller::Unknown, LoggedCaller::Source)
     }
 
     /// The peer's identity; `None` without mutual TLS.

@@ -112,9 +112,9 @@ macro_rules! keys {
     ($($field:ident: $kind:ident = $($word:literal)|+,)+) => {
         #[allow(non_camel_case_types, reason = "the names of the fields")]
         #[derive(Clone, Copy)]
-        enum Key { $($field,)+ Unknown }
+        enum FieldName { $($field,)+ Unknown }
 
-        impl Key {
+        impl FieldName {
             fn of(word: &str) -> Self {
                 match word {
                     $($($word)|+ => Self::$field,)+
@@ -126,10 +126,10 @@ macro_rules! keys {
         impl<'a> Entry<'a> {
             /// Keeps the first value of each field: a log that has both Meridian's and Istio's name
             /// of a thing has one value for it.
-            fn set(&mut self, key: Key, value: Field<'a>) {
+            fn set(&mut self, key: FieldName, value: Field<'a>) {
                 match key {
-                    $(Key::$field => if self.$field.is_none() { self.$field = value.$kind() },)+
-                    Key::Unknown => {}
+                    $(FieldName::$field => if self.$field.is_none() { self.$field = value.$kind() },)+
+                    FieldName::Unknown => {}
                 }
             }
         }
@@ -169,17 +169,17 @@ keys! {
     request_id: text = "request_id",
 }
 
-impl<'de> Deserialize<'de> for Key {
+impl<'de> Deserialize<'de> for FieldName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Word;
         impl Visitor<'_> for Word {
-            type Value = Key;
+            type Value = FieldName;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a key")
             }
-            fn visit_str<E>(self, word: &str) -> Result<Key, E> {
-                Ok(Key::of(word))
+            fn visit_str<E>(self, word: &str) -> Result<FieldName, E> {
+                Ok(FieldName::of(word))
             }
         }
         deserializer.deserialize_identifier(Word)
@@ -199,7 +199,7 @@ impl<'de> Deserialize<'de> for Entry<'de> {
                 let mut entry = Entry::default();
                 while let Some(key) = map.next_key()? {
                     match key {
-                        Key::Unknown => {
+                        FieldName::Unknown => {
                             map.next_value::<IgnoredAny>()?;
                         }
                         key => entry.set(key, map.next_value()?),

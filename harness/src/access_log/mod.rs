@@ -10,6 +10,6 @@ mod fields;
 mod lines;
 mod source;
 
-pub use entry::{Caller, Entry, RuleDecision};
+pub use entry::{Entry, LoggedCaller, RuleDecision};
 pub use lines::{Malformed, Problem, Summary, read_lines};
 pub use source::{Log, expand, read};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use meridian_policy::{Action, Direction, Host, Vantage};
 
-use crate::access_log::{Caller, Entry};
+use crate::access_log::{Entry, LoggedCaller};
 
 /// How many different hops are told apart. Beyond, what clients choose freely is folded.
 const MAX_HOPS: usize = 100_000;
@@ -126,12 +126,12 @@ impl Traffic {
             }
         }
         let source = match entry.caller() {
-            Caller::Workload { namespace, account } => Source::Workload(Place {
+            LoggedCaller::Workload { namespace, account } => Source::Workload(Place {
                 namespace: namespace.to_owned(),
                 name: account.to_owned(),
             }),
-            Caller::Source(address) => Source::Address(address),
-            Caller::Unknown => Source::Unknown,
+            LoggedCaller::Source(address) => Source::Address(address),
+            LoggedCaller::Unknown => Source::Unknown,
         };
         if vantage == Some(Vantage::Egress) {
             self.egress_caller(&source, refused.is_some());

@@ -1,9 +1,9 @@
 //! What the command line does with real Envoys.
 
-mod access_logs;
 mod bench;
 mod closed_output;
 mod demo;
+mod logged_decisions;
 mod prometheus;
 mod readme;
 mod render_envoy;

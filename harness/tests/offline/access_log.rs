@@ -4,7 +4,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use meridian::access_log::{Caller, Entry, Log, Problem, Summary, read, read_lines};
+use meridian::access_log::{Entry, Log, LoggedCaller, Problem, Summary, read, read_lines};
 use meridian_policy::{Action, Vantage};
 
 fn entry(json: &str) -> Entry<'_> {
@@ -49,7 +49,7 @@ fn what_the_log_says_is_taken_as_it_is() {
         entry.timestamp().unwrap().as_millisecond(),
         1_795_514_400_123
     );
-    let caller = Caller::Workload {
+    let caller = LoggedCaller::Workload {
         namespace: "shop",
         account: "cart",
     };

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use meridian::lab::config::access_log::{AccessLog, Logged};
-use meridian::lab::config::connections::Connections;
+use meridian::lab::config::http_connection_manager::HttpConnectionManager;
 use meridian::lab::config::position::Position;
 use meridian::lab::config::stats::stats_config;
 use meridian::lab::config::tls::{ClientCertificate, Credentials, downstream};
@@ -64,7 +64,7 @@ impl Surroundings<'_> {
 
     fn connections(&self, before: &[Value]) -> Value {
         let filters: Vec<Value> = before.iter().chain([&self.filter]).cloned().collect();
-        let mut connections = Connections {
+        let mut connections = HttpConnectionManager {
             name: "gateway",
             position: Position::Egress,
             access_log: &AccessLog::File(self.access_log.clone()),

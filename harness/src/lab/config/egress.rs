@@ -5,7 +5,7 @@ use meridian_policy::Vantage;
 use serde_json::Value;
 
 use super::cluster::{dynamic_forward_proxy_filter, inside_filter};
-use super::connections::Connections;
+use super::http_connection_manager::HttpConnectionManager;
 use super::listener::{Listener, PeerAuthentication, TrafficDirection, mesh};
 use super::passthrough::Passthrough;
 use super::position::Position;
@@ -39,7 +39,7 @@ impl Egress {
             filters.push(dynamic_forward_proxy_filter());
             filters.push(inside_filter(&self.inside));
         }
-        let connections = Connections {
+        let connections = HttpConnectionManager {
             name: "egress",
             position: Position::Egress,
             access_log: &proxy.access_log,

@@ -3,7 +3,7 @@
 use meridian_policy::Vantage;
 use serde_json::Value;
 
-use super::connections::Connections;
+use super::http_connection_manager::HttpConnectionManager;
 use super::listener::{Listener, TrafficDirection, plaintext, terminated};
 use super::passthrough::Passthrough;
 use super::position::Position;
@@ -34,7 +34,7 @@ impl Ingress {
     pub fn to_config(&self, proxy: &Proxy) -> Value {
         let filters = proxy.http_filters(Vantage::Ingress);
         let connections = |name| {
-            Connections {
+            HttpConnectionManager {
                 name,
                 position: Position::Ingress,
                 access_log: &proxy.access_log,

@@ -1,6 +1,6 @@
 //! Envoy's v3 configuration as JSON values: each piece of it is built in one place.
 //!
-//! The pieces ([`listener`], [`connections`], [`cluster`], [`tls`], [`wasm`], [`stats`]) know
+//! The pieces ([`listener`], [`http_connection_manager`], [`cluster`], [`tls`], [`wasm`], [`stats`]) know
 //! Envoy; the roles ([`ingress`], [`egress`], [`sidecar`]) put them together into the bootstrap of
 //! one Envoy. The local topology and `meridian render envoy` both start from the roles, so what
 //! is rendered is what is tested. Nothing here opens a socket, reads a file or knows an address of
@@ -10,8 +10,8 @@ pub mod access_log;
 mod address;
 mod bootstrap;
 pub mod cluster;
-pub mod connections;
 pub mod egress;
+pub mod http_connection_manager;
 pub mod ingress;
 pub mod listener;
 pub mod passthrough;

@@ -4,7 +4,7 @@ use meridian_policy::Vantage;
 use serde_json::Value;
 
 use super::cluster::Upstream;
-use super::connections::Connections;
+use super::http_connection_manager::HttpConnectionManager;
 use super::listener::{Listener, PeerAuthentication, TrafficDirection, mesh, plaintext};
 use super::position::Position;
 use super::routes::{Route, upstreams};
@@ -50,7 +50,7 @@ impl Sidecar {
                 principal: None,
             },
         );
-        let inbound = Connections {
+        let inbound = HttpConnectionManager {
             name: "inbound",
             position: Position::Inbound,
             access_log: &proxy.access_log,
@@ -59,7 +59,7 @@ impl Sidecar {
             routes: std::slice::from_ref(&workload),
         }
         .to_config();
-        let outbound = Connections {
+        let outbound = HttpConnectionManager {
             name: "outbound",
             position: Position::Outbound,
             access_log: &proxy.access_log,

@@ -18,7 +18,7 @@ const MEGABYTE: usize = 1_000_000;
 
 /// What is sent through a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Traffic {
+pub enum TrafficKind {
     /// HTTP/1.1, answered by Envoy itself.
     Direct,
     /// Likewise, for hosts that are refused.
@@ -31,7 +31,7 @@ pub enum Traffic {
     Megabyte,
 }
 
-impl fmt::Display for Traffic {
+impl fmt::Display for TrafficKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Direct => "direct",
@@ -43,7 +43,7 @@ impl fmt::Display for Traffic {
     }
 }
 
-impl Traffic {
+impl TrafficKind {
     /// The traffic of the filter without which this one's cost is added.
     pub fn baseline(self) -> Self {
         match self {
@@ -67,7 +67,7 @@ pub struct Cell {
     /// The filter.
     pub filter: Filter,
     /// The traffic.
-    pub traffic: Traffic,
+    pub traffic: TrafficKind,
 }
 
 impl fmt::Display for Cell {
@@ -79,21 +79,21 @@ impl fmt::Display for Cell {
 impl Cell {
     /// What is asked, and how it must be answered.
     pub fn ask(self) -> Ask {
-        let refused = self.traffic == Traffic::Refused;
+        let refused = self.traffic == TrafficKind::Refused;
         let body = match self.traffic {
-            Traffic::Megabyte => Bytes::from(vec![b'm'; MEGABYTE]),
+            TrafficKind::Megabyte => Bytes::from(vec![b'm'; MEGABYTE]),
             _ => Bytes::new(),
         };
         let answer_bytes = match (self.traffic, self.filter) {
-            (Traffic::Megabyte, _) => MEGABYTE,
-            (Traffic::Refused, Filter::Rbac { .. }) => "RBAC: access denied".len(),
-            (Traffic::Refused, _) => REFUSAL.len(),
+            (TrafficKind::Megabyte, _) => MEGABYTE,
+            (TrafficKind::Refused, Filter::Rbac { .. }) => "RBAC: access denied".len(),
+            (TrafficKind::Refused, _) => REFUSAL.len(),
             _ => SMALL.len(),
         };
         Ask {
-            http2: self.traffic == Traffic::Http2,
+            http2: self.traffic == TrafficKind::Http2,
             path: match self.traffic {
-                Traffic::Upstream | Traffic::Megabyte => UPSTREAM,
+                TrafficKind::Upstream | TrafficKind::Megabyte => UPSTREAM,
                 _ => DIRECT,
             },
             body,
@@ -131,13 +131,13 @@ const STEPS: [&str; 5] = [
 /// The cells of a run, or the few of a `quick` one.
 pub fn cells(quick: bool) -> Vec<Cell> {
     let mut cells = Vec::new();
-    let mut add = |filter, traffic: &[Traffic]| {
+    let mut add = |filter, traffic: &[TrafficKind]| {
         cells.extend(traffic.iter().map(|traffic| Cell {
             filter,
             traffic: *traffic,
         }));
     };
-    use Traffic::{Direct, Http2, Megabyte, Refused, Upstream};
+    use TrafficKind::{Direct, Http2, Megabyte, Refused, Upstream};
     let everything = [Direct, Http2, Upstream, Megabyte];
     add(BASELINE, &everything);
     add(CONTROL, &[Direct, Megabyte]);

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use quick_xml::escape::escape;
 
-use super::cells::{BASELINE, Traffic};
+use super::cells::{BASELINE, TrafficKind};
 use super::results::Results;
 use super::statistics::Spread;
 use super::variants::Filter;
@@ -24,7 +24,7 @@ pub fn svg(results: &Results) -> String {
         .0
         .iter()
         .map(|series| series.cell)
-        .filter(|cell| cell.traffic == Traffic::Direct && cell.filter != BASELINE)
+        .filter(|cell| cell.traffic == TrafficKind::Direct && cell.filter != BASELINE)
         .filter_map(|cell| {
             let added = results.measured.added(cell.filter, cell.traffic)?;
             Some(Bar {

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::cells::{BASELINE, CONTROL, INGRESS, LUA, Traffic, ingress};
+use super::cells::{BASELINE, CONTROL, INGRESS, LUA, TrafficKind, ingress};
 use super::footprint::Footprint;
 use super::rounds::Measured;
 use super::statistics::{Estimate, bootstrap, median};
@@ -12,7 +12,7 @@ use crate::lab::modules::Module;
 
 /// Whether a goal is met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum GoalVerdict {
     /// The whole interval is at or below the target.
     Met,
     /// The whole interval is above it.
@@ -38,12 +38,12 @@ pub struct Goal {
 
 impl Goal {
     /// Whether it is met.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> GoalVerdict {
         match (self.target, self.measured) {
-            (None, _) => Verdict::Reported,
-            (Some(target), Some(measured)) if measured.high <= target => Verdict::Met,
-            (Some(target), Some(measured)) if measured.low > target => Verdict::Missed,
-            (Some(_), _) => Verdict::Unknown,
+            (None, _) => GoalVerdict::Reported,
+            (Some(target), Some(measured)) if measured.high <= target => GoalVerdict::Met,
+            (Some(target), Some(measured)) if measured.low > target => GoalVerdict::Missed,
+            (Some(_), _) => GoalVerdict::Unknown,
         }
     }
 
@@ -58,10 +58,10 @@ impl Goal {
             "low": self.measured.map(|is| is.low),
             "high": self.measured.map(|is| is.high),
             "met": match self.verdict() {
-                Verdict::Met => json!(true),
-                Verdict::Missed => json!(false),
-                Verdict::Unknown => json!("unknown"),
-                Verdict::Reported => Value::Null,
+                GoalVerdict::Met => json!(true),
+                GoalVerdict::Missed => json!(false),
+                GoalVerdict::Unknown => json!("unknown"),
+                GoalVerdict::Reported => Value::Null,
             },
         })
     }
@@ -84,8 +84,8 @@ impl Noise {
             Some(ratio(&again, &measured.whole(BASELINE, traffic)?, seed))
         };
         Some(Self {
-            direct: of(Traffic::Direct)?,
-            megabyte: of(Traffic::Megabyte)?,
+            direct: of(TrafficKind::Direct)?,
+            megabyte: of(TrafficKind::Megabyte)?,
         })
     }
 }
@@ -108,19 +108,20 @@ pub fn goals(
         unit: "",
         target,
         measured: measured
-            .added(filter, Traffic::Direct)
-            .zip(measured.added(to, Traffic::Direct))
+            .added(filter, TrafficKind::Direct)
+            .zip(measured.added(to, TrafficKind::Direct))
             .map(|(ours, theirs)| ratio(&ours, &theirs, seed)),
     };
-    let whole = |name: &str, noise, above: (Filter, Traffic), below: (Filter, Traffic)| Goal {
-        name: name.to_owned(),
-        unit: "",
-        target: Some(1.0 + width(noise)),
-        measured: measured
-            .whole(above.0, above.1)
-            .zip(measured.whole(below.0, below.1))
-            .map(|(above, below)| ratio(&above, &below, seed)),
-    };
+    let whole =
+        |name: &str, noise, above: (Filter, TrafficKind), below: (Filter, TrafficKind)| Goal {
+            name: name.to_owned(),
+            unit: "",
+            target: Some(1.0 + width(noise)),
+            measured: measured
+                .whole(above.0, above.1)
+                .zip(measured.whole(below.0, below.1))
+                .map(|(above, below)| ratio(&above, &below, seed)),
+        };
     let mut goals = vec![
         added(
             INGRESS,
@@ -149,14 +150,14 @@ pub fn goals(
         whole(
             "ingress, 1,000 rules: whole CPU of a refusal / of an allowed request; target: 1 and noise",
             noise.direct,
-            (INGRESS, Traffic::Refused),
-            (INGRESS, Traffic::Direct),
+            (INGRESS, TrafficKind::Refused),
+            (INGRESS, TrafficKind::Direct),
         ),
         whole(
             "ingress, 1,000 rules: whole CPU of 1 MB each way / without a filter; target: 1 and noise",
             noise.megabyte,
-            (INGRESS, Traffic::Megabyte),
-            (BASELINE, Traffic::Megabyte),
+            (INGRESS, TrafficKind::Megabyte),
+            (BASELINE, TrafficKind::Megabyte),
         ),
     ];
     goals.extend(modules.iter().map(|module| Goal {
@@ -267,17 +268,17 @@ mod tests {
 
     #[test]
     fn a_goal_is_met_or_missed_only_by_its_whole_interval() {
-        assert_eq!(goal(Some(1.5), 1.4, 1.5).verdict(), Verdict::Met);
-        assert_eq!(goal(Some(1.5), 1.51, 1.6).verdict(), Verdict::Missed);
-        assert_eq!(goal(Some(1.5), 1.4, 1.6).verdict(), Verdict::Unknown);
-        assert_eq!(goal(None, 1.4, 1.6).verdict(), Verdict::Reported);
+        assert_eq!(goal(Some(1.5), 1.4, 1.5).verdict(), GoalVerdict::Met);
+        assert_eq!(goal(Some(1.5), 1.51, 1.6).verdict(), GoalVerdict::Missed);
+        assert_eq!(goal(Some(1.5), 1.4, 1.6).verdict(), GoalVerdict::Unknown);
+        assert_eq!(goal(None, 1.4, 1.6).verdict(), GoalVerdict::Reported);
         let unmeasured = Goal {
             measured: None,
             ..goal(Some(1.0), 0.0, 0.0)
         };
-        assert_eq!(unmeasured.verdict(), Verdict::Unknown);
+        assert_eq!(unmeasured.verdict(), GoalVerdict::Unknown);
         let nothing = goal(Some(1.0), f64::NAN, f64::NAN);
-        assert_eq!(nothing.verdict(), Verdict::Unknown);
+        assert_eq!(nothing.verdict(), GoalVerdict::Unknown);
     }
 
     #[test]
@@ -302,7 +303,7 @@ mod tests {
         let beyond = goals[0].measured.unwrap();
         assert!((beyond.value - 0.9).abs() < 1e-9);
         assert!((beyond.low - 0.7).abs() < 1e-9 && (beyond.high - 1.1).abs() < 1e-9);
-        assert_eq!(goals[0].verdict(), Verdict::Met);
-        assert_eq!(goals[1].verdict(), Verdict::Unknown);
+        assert_eq!(goals[0].verdict(), GoalVerdict::Met);
+        assert_eq!(goals[1].verdict(), GoalVerdict::Unknown);
     }
 }

@@ -40,12 +40,12 @@ fn unknown(number: usize) -> String {
 
 /// An endless, repeating order of hosts to ask for.
 #[derive(Debug)]
-pub struct Asked {
+pub struct HostOrder {
     hosts: Vec<Arc<str>>,
     next: usize,
 }
 
-impl Asked {
+impl HostOrder {
     /// Hosts from all over a policy of `count`, in an order that `seed` decides: a table must be
     /// searched for each, and a list read to its middle on average.
     pub fn known(count: usize, seed: u64) -> Self {
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn every_host_of_a_small_policy_is_asked_for_as_often() {
-        let mut asked = Asked::known(10, 1);
+        let mut asked = HostOrder::known(10, 1);
         let mut taken = asked.take(15);
         taken.extend(asked.take(15));
         for number in 0..10 {
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_large_policy_is_asked_from_end_to_end() {
-        let hosts = Asked::known(1_000_000, 1).take(MOST_ASKED);
+        let hosts = HostOrder::known(1_000_000, 1).take(MOST_ASKED);
         assert!(hosts.iter().any(|host| **host == *known(0)));
         assert!(hosts.iter().any(|host| **host == *known(999_900)));
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::cells::{BASELINE, CONTROL, LEFT_OUT, Traffic};
+use super::cells::{BASELINE, CONTROL, LEFT_OUT, TrafficKind};
 use super::footprint::Footprint;
-use super::goals::{Goal, Noise, Verdict, width};
+use super::goals::{Goal, GoalVerdict, Noise, width};
 use super::machine::Machine;
 use super::rounds::{Measured, Plan, Series};
 use super::statistics::{Estimate, Spread};
@@ -50,7 +50,7 @@ impl Results {
     pub fn all_met(&self) -> bool {
         self.goals
             .iter()
-            .all(|goal| matches!(goal.verdict(), Verdict::Met | Verdict::Reported))
+            .all(|goal| matches!(goal.verdict(), GoalVerdict::Met | GoalVerdict::Reported))
     }
 
     /// Why the machine was too noisy to tell small differences; empty if it was not.
@@ -212,10 +212,10 @@ impl Results {
                 goal.name,
                 goal.target.map_or_else(|| "–".to_owned(), number),
                 match goal.verdict() {
-                    Verdict::Met => "yes",
-                    Verdict::Missed => "**no**",
-                    Verdict::Unknown => "cannot tell",
-                    Verdict::Reported => "reported",
+                    GoalVerdict::Met => "yes",
+                    GoalVerdict::Missed => "**no**",
+                    GoalVerdict::Unknown => "cannot tell",
+                    GoalVerdict::Reported => "reported",
                 },
             )?;
         }
@@ -229,11 +229,11 @@ impl Results {
         )?;
         writeln!(page, "|---|---|--:|--:|--:|--:|--:|")?;
         for traffic in [
-            Traffic::Direct,
-            Traffic::Refused,
-            Traffic::Http2,
-            Traffic::Upstream,
-            Traffic::Megabyte,
+            TrafficKind::Direct,
+            TrafficKind::Refused,
+            TrafficKind::Http2,
+            TrafficKind::Upstream,
+            TrafficKind::Megabyte,
         ] {
             let of_traffic = |series: &&Series| series.cell.traffic == traffic;
             for series in self.measured.0.iter().filter(of_traffic) {

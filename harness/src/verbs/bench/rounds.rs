@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use super::cells::{Cell, Traffic, filters};
+use super::cells::{Cell, TrafficKind, filters};
 use super::cpu;
-use super::hosts::Asked;
+use super::hosts::HostOrder;
 use super::load::Connections;
 use super::statistics::Spread;
 use super::variants::Filter;
@@ -72,14 +72,14 @@ pub struct Series {
     pub sent: u64,
     /// Visits that were made again because another process had disturbed them.
     pub repeated: usize,
-    asked: Asked,
+    asked: HostOrder,
 }
 
 impl Series {
     fn new(cell: Cell, seed: u64) -> Self {
         let asked = match cell.traffic {
-            Traffic::Refused => Asked::unknown(seed),
-            _ => Asked::known(cell.filter.hosts(), seed),
+            TrafficKind::Refused => HostOrder::unknown(seed),
+            _ => HostOrder::known(cell.filter.hosts(), seed),
         };
         Self {
             cell,
@@ -281,18 +281,18 @@ pub struct Measured(pub Vec<Series>);
 
 impl Measured {
     /// The visits of a cell, or `None` where it was not measured.
-    pub fn find(&self, filter: Filter, traffic: Traffic) -> Option<&Series> {
+    pub fn find(&self, filter: Filter, traffic: TrafficKind) -> Option<&Series> {
         let cell = Cell { filter, traffic };
         self.0.iter().find(|series| series.cell == cell)
     }
 
     /// CPU time a request in every round that counts, µs.
-    pub fn whole(&self, filter: Filter, traffic: Traffic) -> Option<Vec<f64>> {
+    pub fn whole(&self, filter: Filter, traffic: TrafficKind) -> Option<Vec<f64>> {
         Some(self.find(filter, traffic)?.values(|sample| sample.cpu))
     }
 
     /// What a filter adds in every round that counts to a request through none, µs.
-    pub fn added(&self, filter: Filter, traffic: Traffic) -> Option<Vec<f64>> {
+    pub fn added(&self, filter: Filter, traffic: TrafficKind) -> Option<Vec<f64>> {
         let whole = self.whole(filter, traffic)?;
         let without = self.whole(super::cells::BASELINE, traffic.baseline())?;
         Some(
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn the_rounds_that_are_calm_for_all_count() {
         let of = |filter, costs: &[f64]| {
-            let traffic = Traffic::Direct;
+            let traffic = TrafficKind::Direct;
             let mut series = Series::new(Cell { filter, traffic }, 1);
             let sample = |cpu: &f64| Sample {
                 cpu: *cpu,

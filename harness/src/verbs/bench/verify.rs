@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, bail, ensure};
 use meridian_policy::Vantage;
 
-use super::cells::{Cell, Traffic, filters};
+use super::cells::{Cell, TrafficKind, filters};
 use super::hosts;
 use super::load::SOURCE;
 use super::rounds::{Listeners, Series};
@@ -45,10 +45,10 @@ async fn check(listeners: &Listeners, cells: &[Cell], filter: Filter) -> anyhow:
         call(&hosts::known(0), VERIFY),
         call(&hosts::known(last), VERIFY),
     ];
-    if takes(Traffic::Http2) {
+    if takes(TrafficKind::Http2) {
         calls.push(call(&hosts::known(last), VERIFY).http2());
     }
-    if takes(Traffic::Upstream) {
+    if takes(TrafficKind::Upstream) {
         calls.push(call(&hosts::known(last), UPSTREAM));
     }
     if filter.refuses() {
@@ -103,7 +103,7 @@ pub fn counted(before: &Samples, after: &Samples, series: &[Series]) -> anyhow::
     let mut sent: BTreeMap<String, u64> = BTreeMap::new();
     for series in series {
         let key = match series.cell.filter {
-            Filter::Meridian { vantage, .. } if series.cell.traffic == Traffic::Refused => {
+            Filter::Meridian { vantage, .. } if series.cell.traffic == TrafficKind::Refused => {
                 refused(vantage)
             }
             filter @ Filter::Meridian { .. } => allowed(&filter.to_string()),

@@ -41,7 +41,11 @@ pub struct CheckArgs {
 /// If the file cannot be read.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let (errors, warnings, facts) = match PolicyFile::load(Some(&args.policy)) {
-        Ok(file) => (Vec::new(), warnings::of(&file), Some(Facts::of(&file))),
+        Ok(file) => (
+            Vec::new(),
+            warnings::of(&file),
+            Some(PolicyFacts::of(&file)),
+        ),
         Err(error) => (error.downcast::<PolicyErrors>()?.0, Vec::new(), None),
     };
     if args.json {
@@ -52,7 +56,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 "errors": list(&errors),
                 "warnings": list(&warnings),
                 "revision": facts.as_ref().map(|facts| &facts.revision),
-                "series": facts.as_ref().map(Facts::series_json),
+                "series": facts.as_ref().map(PolicyFacts::series_json),
             })
         );
     } else {
@@ -84,12 +88,12 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What a policy is known by once it is loaded.
-struct Facts {
+struct PolicyFacts {
     revision: String,
     series: Vec<(Vantage, usize)>,
 }
 
-impl Facts {
+impl PolicyFacts {
     fn of(file: &PolicyFile) -> Self {
         let bound = |vantage: &Vantage| (*vantage, series::bound(&file.policy, *vantage));
         Self {

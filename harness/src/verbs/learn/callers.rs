@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use meridian_policy::{Principal, is_namespace};
 
-use crate::access_log::{Caller, Entry};
+use crate::access_log::{Entry, LoggedCaller};
 use crate::text::visible::excerpt;
 
 /// How many callers are told apart.
@@ -58,7 +58,7 @@ impl Callers {
     /// The caller of an entry.
     pub fn of(&mut self, entry: &Entry<'_>) -> CallerId {
         match (entry.caller(), entry.peer.as_deref()) {
-            (Caller::Workload { .. }, Some(peer)) if peer.len() <= MAX_IDENTITY => {
+            (LoggedCaller::Workload { .. }, Some(peer)) if peer.len() <= MAX_IDENTITY => {
                 if let Some(id) = self.workloads.get(peer) {
                     return *id;
                 }
@@ -71,7 +71,7 @@ impl Callers {
                 }
                 id
             }
-            (Caller::Source(example), _) => {
+            (LoggedCaller::Source(example), _) => {
                 let network = network_of(example);
                 if let Some(id) = self.networks.get(&network) {
                     return *id;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use similar::TextDiff;
 
 use super::fragment::{block, comments, object};
-use super::group::Rule;
+use super::group::ProposedRule;
 use super::learned::Learned;
 use super::yaml_edit::{Addition, add};
 use crate::policy::PolicyFile;
@@ -28,7 +28,7 @@ pub fn diff(
     let mut new = text.to_owned();
     let mut expected = file.json.clone();
     for vantage in Vantage::ALL {
-        let all: Vec<&Rule> = learned.rules_at(*vantage).collect();
+        let all: Vec<&ProposedRule> = learned.rules_at(*vantage).collect();
         let rules: Vec<Value> = all
             .iter()
             .filter(|rule| rule.reasons.is_empty())

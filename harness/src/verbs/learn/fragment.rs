@@ -6,7 +6,7 @@ use meridian_policy::{MAX_RULES, Vantage};
 use serde_json::{Value, json};
 
 use super::callers::Callers;
-use super::group::Rule;
+use super::group::ProposedRule;
 use super::learned::Learned;
 use super::observe::MAX_HOSTS;
 use crate::text::numbers::counted;
@@ -20,7 +20,7 @@ const MAX_LISTED: usize = 100;
 pub fn fragment(learned: &Learned<'_>) -> String {
     let mut text = String::new();
     for vantage in Vantage::ALL {
-        let rules: Vec<&Rule> = learned.rules_at(*vantage).collect();
+        let rules: Vec<&ProposedRule> = learned.rules_at(*vantage).collect();
         if rules.is_empty() {
             continue;
         }
@@ -44,7 +44,7 @@ pub fn fragment(learned: &Learned<'_>) -> String {
 
 /// A rule as an item of a block sequence whose dashes stand in column `indent`. One to be looked at
 /// first is a comment.
-pub fn block(rule: &Rule, indent: usize, callers: &Callers) -> String {
+pub fn block(rule: &ProposedRule, indent: usize, callers: &Callers) -> String {
     let mut lines = Vec::new();
     let name = &rule.name;
     lines.push(format!("- name: {name}"));
@@ -115,7 +115,7 @@ pub fn block(rule: &Rule, indent: usize, callers: &Callers) -> String {
 }
 
 /// A rule as an object of JSON, which is YAML as well.
-pub fn object(rule: &Rule) -> Value {
+pub fn object(rule: &ProposedRule) -> Value {
     let hosts: Vec<String> = rule
         .hosts
         .iter()
@@ -218,7 +218,7 @@ pub fn json(learned: &Learned<'_>) -> Value {
         }
         value
     };
-    let reasons = |reasons: &[super::judge::Reason]| -> Value {
+    let reasons = |reasons: &[super::judge::Suspicion]| -> Value {
         reasons
             .iter()
             .map(|reason| json!({"reason": reason.word, "text": reason.text}))

@@ -6,7 +6,7 @@ use meridian_policy::fields::MAX_RULE_NAME;
 use meridian_policy::{MAX_RULES, Vantage};
 
 use super::callers::{CallerId, Callers};
-use super::judge::{Judge, Judged, Open, Reason, Suspicious};
+use super::judge::{Judge, Judged, Open, Suspicion, Suspicious};
 use super::tally::Tally;
 
 /// More ports than this are not written out.
@@ -14,24 +14,24 @@ const MAX_PORTS: usize = 4;
 
 /// A rule that allows.
 #[derive(Debug, Clone)]
-pub struct Rule {
+pub struct ProposedRule {
     /// Where.
     pub at: Vantage,
     /// Its name, which no rule of the policy has.
     pub name: String,
     /// The hosts, in the order of their names.
-    pub hosts: Vec<Pattern>,
+    pub hosts: Vec<ProposedHost>,
     /// The namespaces that may call; empty for all callers.
     pub namespaces: Vec<String>,
     /// How its hosts were asked for.
     pub tally: Tally,
     /// Why it is to be looked at first. Such a rule is written as a comment.
-    pub reasons: Vec<Reason>,
+    pub reasons: Vec<Suspicion>,
 }
 
 /// A host or a wildcard.
 #[derive(Debug, Clone)]
-pub struct Pattern {
+pub struct ProposedHost {
     /// The host, or the name that the wildcard stands over.
     pub name: String,
     /// True for `*.name`.
@@ -46,7 +46,7 @@ pub struct Pattern {
     pub tally: Tally,
 }
 
-impl Pattern {
+impl ProposedHost {
     /// The patterns as a policy has them, one for each port.
     pub fn texts(&self) -> Vec<String> {
         let host = if self.is_wildcard {
@@ -80,7 +80,7 @@ pub fn rules<'o>(
     at: Vantage,
     judged: &mut Judged<'o>,
     grouping: Grouping,
-) -> Vec<Rule> {
+) -> Vec<ProposedRule> {
     let callers = &judge.observations.callers;
     let by_caller = grouping.by_caller && at == Vantage::Egress;
     let suspicious = Parents::of(&judged.suspicious);
@@ -107,7 +107,7 @@ pub fn rules<'o>(
         .map(|rule| rule.name.to_string())
         .collect();
     let room = MAX_RULES.saturating_sub(names.len());
-    let mut rules: Vec<Rule> = Vec::new();
+    let mut rules: Vec<ProposedRule> = Vec::new();
     for ((owner, namespaces), hosts) in groups {
         let patterns = patterns(at, owner, hosts, &suspicious, grouping);
         // The last rule that a section has room for takes all the rest of the same callers.
@@ -136,7 +136,7 @@ pub fn rules<'o>(
                 let pattern = exact(at, open);
                 let reasons = each.reasons.clone();
                 let rule = rule(at, open.host, vec![pattern], namespaces, &mut names);
-                rules.push(Rule { reasons, ..rule });
+                rules.push(ProposedRule { reasons, ..rule });
             }
         }
     }
@@ -146,15 +146,15 @@ pub fn rules<'o>(
 fn rule(
     at: Vantage,
     owner: &str,
-    hosts: Vec<Pattern>,
+    hosts: Vec<ProposedHost>,
     namespaces: Vec<String>,
     names: &mut HashSet<String>,
-) -> Rule {
+) -> ProposedRule {
     let mut tally = Tally::default();
     for pattern in &hosts {
         tally.merge(&pattern.tally);
     }
-    Rule {
+    ProposedRule {
         at,
         name: name_of(owner, names),
         hosts,
@@ -190,8 +190,8 @@ fn name_of(owner: &str, names: &mut HashSet<String>) -> String {
     base
 }
 
-fn exact(at: Vantage, open: &Open<'_>) -> Pattern {
-    Pattern {
+fn exact(at: Vantage, open: &Open<'_>) -> ProposedHost {
+    ProposedHost {
         name: open.host.to_owned(),
         is_wildcard: false,
         ports: ports(at, open.tally),
@@ -222,7 +222,7 @@ fn patterns(
     hosts: Vec<Open<'_>>,
     suspicious: &Parents,
     grouping: Grouping,
-) -> Vec<Pattern> {
+) -> Vec<ProposedHost> {
     // Below a public suffix everybody can have names; `owned_by` gives none there, and the host stands
     // for itself.
     let mut below: BTreeMap<&str, usize> = BTreeMap::new();
@@ -259,7 +259,7 @@ fn patterns(
             tally.merge(open.tally);
             names.push(open.host.to_owned());
         }
-        patterns.push(Pattern {
+        patterns.push(ProposedHost {
             name: parent.to_owned(),
             is_wildcard: true,
             ports: ports(at, &tally),
@@ -323,7 +323,7 @@ fn without_identity(at: Vantage, open: Open<'_>) -> Suspicious<'_> {
     Suspicious {
         at,
         host: open.host.to_owned(),
-        reasons: vec![Reason {
+        reasons: vec![Suspicion {
             word: "no-identity",
             text: "no caller has an identity that a rule could name".to_owned(),
         }],

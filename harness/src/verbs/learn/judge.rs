@@ -8,7 +8,7 @@ use meridian_policy::{
 };
 
 use super::callers::Known;
-use super::names::{Looks, owned_by};
+use super::names::{LookAlikes, owned_by};
 use super::observe::{Observations, Observed};
 use super::tally::Tally;
 use crate::policy::PolicyFile;
@@ -19,7 +19,7 @@ const MANY_ONE_OFFS: usize = 20;
 
 /// Why a host is not simply proposed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason {
+pub struct Suspicion {
     /// One of the words of `--json`.
     pub word: &'static str,
     /// In words for people, safe to print.
@@ -45,7 +45,7 @@ pub struct Suspicious<'o> {
     /// The host, safe to print.
     pub host: String,
     /// Why; at least one.
-    pub reasons: Vec<Reason>,
+    pub reasons: Vec<Suspicion>,
     /// How it was asked for.
     pub tally: Tally,
     /// The host as it could be proposed with `--include-suspicious`; `None` where no rule can or
@@ -113,7 +113,7 @@ impl<'j> Judge<'j> {
                 Rules::Deny(rule) => judged.suspicious.push(Suspicious {
                     at,
                     host: host.to_owned(),
-                    reasons: vec![Reason {
+                    reasons: vec![Suspicion {
                         word: "denied-by-rule",
                         text: format!("rule {rule} of the policy denies it, if not always"),
                     }],
@@ -153,8 +153,8 @@ impl<'j> Judge<'j> {
         judged
     }
 
-    fn looks(&self, hosts: &BTreeMap<&str, &Observed>) -> Looks {
-        let mut looks = Looks::default();
+    fn looks(&self, hosts: &BTreeMap<&str, &Observed>) -> LookAlikes {
+        let mut looks = LookAlikes::default();
         if let Some(file) = self.file {
             looks.add_policy(file);
         }
@@ -170,9 +170,9 @@ impl<'j> Judge<'j> {
         looks
     }
 
-    fn reasons(&self, open: &Open<'_>, looks: &Looks) -> Vec<Reason> {
+    fn reasons(&self, open: &Open<'_>, looks: &LookAlikes) -> Vec<Suspicion> {
         let mut reasons = Vec::new();
-        let mut add = |word, text: String| reasons.push(Reason { word, text });
+        let mut add = |word, text: String| reasons.push(Suspicion { word, text });
         let is_address = Authority::parse(open.host.as_bytes())
             .is_ok_and(|authority| matches!(authority.host, meridian_policy::Host::Address(_)));
         if is_address {
@@ -296,7 +296,7 @@ fn together(suspicious: Vec<Suspicious<'_>>) -> Vec<Suspicious<'_>> {
                     owner,
                     Suspicious {
                         host: owner.to_owned(),
-                        reasons: vec![Reason {
+                        reasons: vec![Suspicion {
                             word: "one-off",
                             text,
                         }],
@@ -318,13 +318,13 @@ fn one_off_of<'o>(suspicious: &Suspicious<'o>) -> Option<&'o str> {
     Some(open.owner)
 }
 
-fn refused(rule: &str) -> Reason {
+fn refused(rule: &str) -> Suspicion {
     match rule {
-        "sni-mismatch" => Reason {
+        "sni-mismatch" => Suspicion {
             word: "sni-mismatch",
             text: "TLS was opened for another name; no rule for hosts mends that".to_owned(),
         },
-        rule => Reason {
+        rule => Suspicion {
             word: "denied-by-rule",
             text: format!("rule {} refused it by name", excerpt(rule)),
         },
@@ -338,7 +338,7 @@ fn invalid<'o>(at: Vantage, raw: &str, requests: u64) -> Suspicious<'o> {
     Suspicious {
         at,
         host: format!("\"{}\"", excerpt(raw)),
-        reasons: vec![Reason {
+        reasons: vec![Suspicion {
             word: "invalid-host",
             text: format!("no host{}", why.unwrap_or_default()),
         }],

@@ -3,7 +3,7 @@
 use meridian_policy::Vantage;
 
 use super::callers::Callers;
-use super::group::Rule;
+use super::group::ProposedRule;
 use super::judge::Suspicious;
 use super::observe::Observations;
 
@@ -11,7 +11,7 @@ use super::observe::Observations;
 #[derive(Debug)]
 pub struct Learned<'o> {
     /// The rules, comments among them.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<ProposedRule>,
     /// What is to be looked at first.
     pub suspicious: Vec<Suspicious<'o>>,
     /// Hosts that the policy allows already.
@@ -29,7 +29,7 @@ impl Learned<'_> {
     }
 
     /// The rules of one section.
-    pub fn rules_at(&self, vantage: Vantage) -> impl Iterator<Item = &Rule> {
+    pub fn rules_at(&self, vantage: Vantage) -> impl Iterator<Item = &ProposedRule> {
         self.rules.iter().filter(move |rule| rule.at == vantage)
     }
 

@@ -24,7 +24,7 @@ pub fn owned_by<'n>(name: &'n str, service_domain: &str) -> Option<&'n str> {
 
 /// Domains that stand for themselves, by what they look like.
 #[derive(Debug, Default)]
-pub struct Looks {
+pub struct LookAlikes {
     by_skeleton: HashMap<String, Vec<Domain>>,
 }
 
@@ -35,7 +35,7 @@ struct Domain {
     weight: u64,
 }
 
-impl Looks {
+impl LookAlikes {
     /// Adds the domains that rules of the policy allow.
     pub fn add_policy(&mut self, file: &PolicyFile) {
         let service_domain = &file.policy.mesh.service_domain;
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_name_that_is_asked_for_less_is_the_look_alike() {
-        let mut looks = Looks::default();
+        let mut looks = LookAlikes::default();
         looks.add("google.com", 10);
         for (name, requests) in [
             ("g00gle.com", 3),

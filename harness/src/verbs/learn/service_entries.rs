@@ -7,7 +7,7 @@ use meridian_policy::Vantage;
 use serde_json::{Value, json};
 
 use super::fragment::comments;
-use super::group::{Pattern, Rule};
+use super::group::{ProposedHost, ProposedRule};
 use super::learned::Learned;
 use super::tally::Protocol;
 
@@ -47,7 +47,12 @@ pub fn manifests(learned: &Learned<'_>) -> anyhow::Result<String> {
     Ok(text + &comments(learned))
 }
 
-fn manifest(name: &str, rule: &Rule, patterns: &[&Pattern], resolution: &str) -> Value {
+fn manifest(
+    name: &str,
+    rule: &ProposedRule,
+    patterns: &[&ProposedHost],
+    resolution: &str,
+) -> Value {
     let hosts: BTreeSet<String> = patterns
         .iter()
         .map(|pattern| match pattern.is_wildcard {
@@ -85,7 +90,7 @@ fn manifest(name: &str, rule: &Rule, patterns: &[&Pattern], resolution: &str) ->
 }
 
 /// Each port once, with the protocol that it was asked for with most.
-fn ports(patterns: &[&Pattern]) -> BTreeMap<u16, &'static str> {
+fn ports(patterns: &[&ProposedHost]) -> BTreeMap<u16, &'static str> {
     let mut counts: BTreeMap<(u16, &'static str), u64> = BTreeMap::new();
     for pattern in patterns {
         for ((port, protocol), count) in &pattern.tally.ports {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::target::Target;
+use super::target::ScrapeTarget;
 use crate::lab::prometheus::{Sample, Samples};
 use meridian_metrics::{DURATION, POLICY_REVISION, POLICY_RULES};
 
@@ -12,7 +12,7 @@ use meridian_metrics::{DURATION, POLICY_REVISION, POLICY_RULES};
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
 /// A series: a metric and its labels.
-pub(super) type Key = (String, BTreeMap<String, String>);
+pub(super) type SeriesKey = (String, BTreeMap<String, String>);
 
 /// One counter, or one bucket of a histogram.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -28,21 +28,21 @@ pub(super) struct Count {
 /// One proxy.
 #[derive(Debug, Clone)]
 pub(super) struct Proxy {
-    pub(super) target: Target,
-    pub(super) counts: BTreeMap<Key, Count>,
+    pub(super) target: ScrapeTarget,
+    pub(super) counts: BTreeMap<SeriesKey, Count>,
     /// The latest gauges.
-    pub(super) gauges: BTreeMap<Key, f64>,
+    pub(super) gauges: BTreeMap<SeriesKey, f64>,
     /// Why it did not answer the last scrape.
     pub(super) error: Option<String>,
     /// Whether it was seen to count from the beginning again.
     pub(super) restarts: u64,
     /// What the buckets gained, by scrape, within [`WINDOW`].
-    recent: VecDeque<(Instant, BTreeMap<Key, f64>)>,
+    recent: VecDeque<(Instant, BTreeMap<SeriesKey, f64>)>,
     answered: Option<Instant>,
 }
 
 impl Proxy {
-    pub(super) fn new(target: Target) -> Self {
+    pub(super) fn new(target: ScrapeTarget) -> Self {
         Self {
             target,
             counts: BTreeMap::new(),
@@ -76,7 +76,7 @@ impl Proxy {
     }
 
     fn count(&mut self, at: Instant, samples: &Samples) {
-        let mut scraped: BTreeMap<Key, f64> = BTreeMap::new();
+        let mut scraped: BTreeMap<SeriesKey, f64> = BTreeMap::new();
         let mut gauges = BTreeMap::new();
         for sample in samples.iter().filter(|sample| sample.value.is_finite()) {
             let key = (sample.name.clone(), sample.labels.clone());
@@ -134,7 +134,7 @@ impl Proxy {
     }
 
     /// What the series of [`DURATION`] gained within [`WINDOW`].
-    pub(super) fn recent(&self) -> impl Iterator<Item = (&Key, f64)> {
+    pub(super) fn recent(&self) -> impl Iterator<Item = (&SeriesKey, f64)> {
         let gains = self.recent.iter().flat_map(|(_, gained)| gained);
         gains.map(|(key, gain)| (key, *gain))
     }

@@ -13,7 +13,7 @@ use super::draw;
 use super::scrape::{Answer, scrape, take};
 use super::snapshot::Snapshot;
 use super::tables::Sort;
-use super::target::Target;
+use super::target::ScrapeTarget;
 use super::view::{View, Wish};
 
 /// Shows the proxies until a key or a signal ends it. The terminal is as it was afterwards, even
@@ -97,7 +97,7 @@ fn read_keys() -> mpsc::Receiver<Event> {
 }
 
 /// Scrapes at every tick, in a task of its own so that a slow proxy never delays a key.
-fn scrape_on(targets: Vec<Target>, interval: Duration) -> mpsc::Receiver<Vec<Answer>> {
+fn scrape_on(targets: Vec<ScrapeTarget>, interval: Duration) -> mpsc::Receiver<Vec<Answer>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut clock = tokio::time::interval(interval);

@@ -22,8 +22,8 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 
-pub use snapshot::{Counted, Latency, ProxyState, Responses, Snapshot, Traffic};
-pub use target::Target;
+pub use snapshot::{Counted, FlowCounts, Latency, ProxyState, Responses, Snapshot};
+pub use target::ScrapeTarget;
 
 use crate::output;
 use crate::runtime;
@@ -51,7 +51,7 @@ pub struct TopArgs {
     /// Envoy admin or Prometheus endpoints: HOST:PORT or a URL, whose path defaults to
     /// /stats/prometheus
     #[arg(value_name = "ADDRESS", required = true)]
-    pub addresses: Vec<Target>,
+    pub addresses: Vec<ScrapeTarget>,
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
@@ -82,7 +82,7 @@ pub fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn show(args: &TopArgs) -> anyhow::Result<ExitCode> {
-    let mut addresses: Vec<&Target> = Vec::new();
+    let mut addresses: Vec<&ScrapeTarget> = Vec::new();
     for address in &args.addresses {
         // Twice would be counted twice.
         if !addresses.contains(&address) {

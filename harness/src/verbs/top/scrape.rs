@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::counts::Proxy;
-use super::target::Target;
+use super::target::ScrapeTarget;
 use crate::lab::prometheus::Samples;
 
 /// One answer and when it came.
 pub(super) type Answer = (Instant, anyhow::Result<Samples>);
 
 /// Asks every target at once; the answers are in their order.
-pub(super) async fn scrape(targets: &[Target], interval: Duration) -> Vec<Answer> {
+pub(super) async fn scrape(targets: &[ScrapeTarget], interval: Duration) -> Vec<Answer> {
     let deadline = interval.clamp(Duration::from_secs(1), Duration::from_secs(10));
     let mut asking = JoinSet::new();
     for (index, target) in targets.iter().cloned().enumerate() {
@@ -28,7 +28,7 @@ pub(super) async fn scrape(targets: &[Target], interval: Duration) -> Vec<Answer
 
 /// Asks every proxy, and has it count the answer.
 pub(super) async fn scrape_into(proxies: &mut [Proxy], interval: Duration) {
-    let targets: Vec<Target> = proxies.iter().map(|proxy| proxy.target.clone()).collect();
+    let targets: Vec<ScrapeTarget> = proxies.iter().map(|proxy| proxy.target.clone()).collect();
     take(proxies, scrape(&targets, interval).await);
 }
 

@@ -15,7 +15,7 @@ use meridian_metrics::{CALLERS, DURATION, POLICY_REVISION, POLICY_RULES, RESPONS
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Snapshot {
     /// Requests by flow and reporter.
-    pub traffic: Vec<Traffic>,
+    pub traffic: Vec<FlowCounts>,
     /// What was refused, requests and connections.
     pub refusals: Vec<Counted>,
     /// What a dry run would have refused.
@@ -35,7 +35,7 @@ pub struct Snapshot {
 /// Requests of one flow, as one kind of reporter saw them. A request passes several reporters, so
 /// rows must not be added up.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Traffic {
+pub struct FlowCounts {
     /// `north-south in`, `north-south out`, `east-west` or `unknown`.
     pub flow: &'static str,
     /// The vantage.
@@ -168,13 +168,13 @@ impl<'p> Series<'p> {
             .map(|((_, labels), count)| (labels, *count))
     }
 
-    fn traffic(&self) -> Vec<Traffic> {
-        let mut rows: BTreeMap<(usize, usize, String), Traffic> = BTreeMap::new();
+    fn traffic(&self) -> Vec<FlowCounts> {
+        let mut rows: BTreeMap<(usize, usize, String), FlowCounts> = BTreeMap::new();
         for (labels, count) in self.of(REQUESTS.name) {
             let reporter = label(labels, "reporter");
             let (rank, flow) = flow(&reporter, &label(labels, "direction"));
             let key = (rank, step(&reporter), reporter.clone());
-            let row = rows.entry(key).or_insert_with(|| Traffic {
+            let row = rows.entry(key).or_insert_with(|| FlowCounts {
                 flow,
                 reporter,
                 requests: 0.0,
@@ -196,7 +196,7 @@ impl<'p> Series<'p> {
                 _ => row.application += count.total,
             }
         }
-        let mut rows: Vec<Traffic> = rows.into_values().collect();
+        let mut rows: Vec<FlowCounts> = rows.into_values().collect();
         for row in &mut rows {
             row.latency = self.latency(row.flow, &row.reporter);
         }

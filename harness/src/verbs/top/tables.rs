@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::snapshot::{Counted, Latency, ProxyState, Snapshot, Traffic};
+use super::snapshot::{Counted, FlowCounts, Latency, ProxyState, Snapshot};
 use crate::text::visible::visible;
 
 /// What the rows of a section are sorted by.
@@ -58,7 +58,7 @@ const NOT_MEASURED: &str = "none counted; the policy may leave this metric out";
 
 /// Requests by flow: the section that is always there.
 pub(super) fn traffic(snapshot: &Snapshot) -> Table {
-    let row = |traffic: &Traffic| {
+    let row = |traffic: &FlowCounts| {
         let mut cells = vec![
             traffic.flow.to_owned(),
             visible(&traffic.reporter),

@@ -22,7 +22,7 @@ const LIMIT: usize = 64 << 20;
 
 /// An address to scrape.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct ScrapeTarget {
     host: String,
     port: u16,
     path: String,
@@ -30,13 +30,13 @@ pub struct Target {
     name: String,
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for ScrapeTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
     }
 }
 
-impl FromStr for Target {
+impl FromStr for ScrapeTarget {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -80,7 +80,7 @@ impl FromStr for Target {
     }
 }
 
-impl Target {
+impl ScrapeTarget {
     /// The filters' metrics of the proxy.
     ///
     /// # Errors
@@ -148,7 +148,7 @@ mod tests {
                 "shop:15020/metrics?a=b",
             ),
         ] {
-            let target: Target = text.parse().unwrap();
+            let target: ScrapeTarget = text.parse().unwrap();
             assert_eq!(
                 (&*target.host, target.port, &*target.path),
                 (host, port, path)
@@ -168,7 +168,7 @@ mod tests {
             "me@shop:9",
             "shop:99999",
         ] {
-            let error = text.parse::<Target>().unwrap_err();
+            let error = text.parse::<ScrapeTarget>().unwrap_err();
             assert!(error.contains("write HOST:PORT"), "{text}: {error}");
         }
     }

@@ -9,7 +9,7 @@ use super::type_url::type_url;
 
 /// One HTTP connection manager.
 #[derive(Debug)]
-pub struct Connections<'a> {
+pub struct HttpConnectionManager<'a> {
     /// The prefix of its statistics, the name of its routes, and `listener` in the access log.
     pub name: &'a str,
     /// Where it stands.
@@ -24,7 +24,7 @@ pub struct Connections<'a> {
     pub routes: &'a [Route],
 }
 
-impl Connections<'_> {
+impl HttpConnectionManager<'_> {
     /// The network filter, with the router as the last HTTP filter.
     pub fn to_config(&self) -> Value {
         let mut filters = self.filters.to_vec();
