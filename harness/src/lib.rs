@@ -10,6 +10,7 @@ pub mod lab;
 mod output;
 pub mod policy;
 mod runtime;
+mod svg;
 pub mod text;
 pub mod topology_args;
 pub mod traffic;

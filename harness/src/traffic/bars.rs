@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::figures::round;
+use crate::svg::round;
 use crate::text::numbers::thousands;
 use crate::text::visible::visible;
 

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use meridian_policy::Direction;
 
-use super::figures::round;
 use super::model::{Second, Traffic, percentile};
+use crate::svg::{axis_end, round};
 use crate::text::numbers::thousands;
 use crate::text::visible::visible;
 
@@ -37,7 +37,7 @@ pub(super) fn over_time(traffic: &Traffic) -> Markup {
         .map(|(_, second)| total(second))
         .max()
         .unwrap_or(1);
-    let top = nice(most);
+    let top = axis_end(most);
     let width = (WIDTH - LEFT) / columns.len() as f64;
     let tall = |count: u64| (HEIGHT - BOTTOM - 10.0) * count as f64 / top as f64;
     let floor = HEIGHT - BOTTOM;
@@ -160,19 +160,6 @@ fn step_name(seconds: i64) -> String {
     }
 }
 
-/// The next even number of one digit and zeros.
-fn nice(value: u64) -> u64 {
-    let mut size: u64 = 1;
-    while size.saturating_mul(10) <= value {
-        size *= 10;
-    }
-    let steps = [2, 4, 6, 8, 10];
-    let step = steps
-        .iter()
-        .find(|step| size.saturating_mul(**step) >= value);
-    size.saturating_mul(*step.unwrap_or(&10))
-}
-
 /// The 50th, 95th and 99th percentile of each reporter and direction.
 pub(super) fn latencies(traffic: &Traffic) -> Markup {
     let rows: Vec<(&(String, String), [u64; 3], u64)> = traffic
@@ -255,13 +242,5 @@ mod tests {
         // Times that a broken clock made.
         let (_, wide) = columns(&BTreeMap::new(), -62_135_596_800, 253_402_207_200);
         assert!(wide.len() <= 73, "{}", wide.len());
-    }
-
-    #[test]
-    fn axes_end_at_even_numbers() {
-        assert_eq!(
-            [1, 2, 3, 10, 11, 81, 100, 101].map(nice),
-            [2, 2, 4, 20, 20, 100, 200, 200]
-        );
     }
 }

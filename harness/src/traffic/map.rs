@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, PreEscaped, html};
 
-use super::figures::round;
 use super::graph::{Edge, Graph, Node};
 use super::layout::{Layout, NODE_HEIGHT, NODE_WIDTH};
+use crate::svg::round;
 use crate::text::numbers::thousands;
 use crate::text::visible::visible;
 

@@ -8,7 +8,6 @@
 
 mod bars;
 mod chart;
-mod figures;
 mod graph;
 mod layout;
 mod map;

@@ -10,14 +10,19 @@ use super::chart::{clock, latencies, over_time};
 use super::graph::Graph;
 use super::map::{map, svg};
 use super::model::Traffic;
+use crate::svg::COLOURS;
 use crate::text::numbers::thousands;
 use crate::text::visible::visible;
 
 const STYLE: &str = include_str!("style.css");
 
+fn style() -> String {
+    format!("{COLOURS}{STYLE}")
+}
+
 /// The map as a file of its own, for a document to show.
 pub fn picture(traffic: &Traffic) -> String {
-    svg(&Graph::of(traffic), Some(STYLE)).into_string()
+    svg(&Graph::of(traffic), Some(&style())).into_string()
 }
 
 /// The whole page.
@@ -25,9 +30,10 @@ pub fn page(title: &str, traffic: &Traffic) -> String {
     let title = visible(title);
     let graph = Graph::of(traffic);
     // The one thing that is allowed is this style sheet: by its hash, so that no other could come in.
-    let style = BASE64_STANDARD.encode(Sha256::digest(STYLE));
+    let style = style();
+    let hash = BASE64_STANDARD.encode(Sha256::digest(&style));
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
+        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'"
     );
     let page = html! {
         (DOCTYPE)
@@ -39,7 +45,7 @@ pub fn page(title: &str, traffic: &Traffic) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (title) }
-                style { (PreEscaped(STYLE)) }
+                style { (PreEscaped(&style)) }
             }
             body {
                 header {
