@@ -1,6 +1,7 @@
 //! What the command line does without an Envoy.
 
 mod access_log;
+mod architecture;
 mod candidates;
 mod check;
 mod cli;
