@@ -13,51 +13,56 @@ pub(super) struct Recipe<'e> {
     pub(super) suffix: &'static str,
     /// As in `meridian-NAME` (the crate) and `meridian_NAME.wasm`.
     pub(super) name: &'static str,
-    /// The exports to keep. The SDK exports every callback of the ABI, and Envoy calls into the
-    /// VM for each one it finds, so a callback that a filter does not use costs a crossing a
-    /// request. A filter that starts to use a callback must have it added here.
-    pub(super) exports: &'e [&'static str],
-    /// Of these the ones that are not the SDK's.
+    /// The exports to keep that are the SDK's.
+    ///
+    /// The SDK exports every callback of the ABI, and Envoy calls into the VM for each one it finds, so
+    /// a callback that a filter does not use costs a crossing a request. A filter that starts to use a
+    /// callback must have it added here, or to `own`.
+    pub(super) of_sdk: &'e [&'static str],
+    /// The exports to keep that are `meridian_NAME` in the crate and replace the SDK's.
     pub(super) own: &'e [&'static str],
 }
 
-pub(super) const RECIPES: [Recipe<'static>; 3] = [
-    Recipe {
-        name: "ingress",
-        suffix: "",
-        exports: EXPORTS,
-        own: OWN,
-    },
-    Recipe {
-        name: "egress",
-        suffix: "",
-        exports: EXPORTS,
-        own: OWN,
-    },
-    Recipe {
-        name: "sidecar",
-        suffix: "",
-        exports: EXPORTS,
-        own: OWN,
-    },
-];
+pub(super) const RECIPES: [Recipe<'static>; 3] =
+    [filter("ingress"), filter("egress"), filter("sidecar")];
 
-/// What a filter needs that decides at the request's headers, or before a connection is passed on.
-pub(super) const EXPORTS: &[&str] = &[
+const fn filter(name: &'static str) -> Recipe<'static> {
+    Recipe {
+        suffix: "",
+        name,
+        of_sdk: OF_SDK,
+        own: OWN,
+    }
+}
+
+impl Recipe<'_> {
+    /// Every export to keep.
+    pub(super) fn exports(&self) -> Vec<&'static str> {
+        [self.of_sdk, self.own].concat()
+    }
+}
+
+/// What the SDK does for a filter.
+pub(super) const OF_SDK: &[&str] = &[
     // The host's side of the ABI: without these it refuses the module.
     "memory",
     "proxy_abi_version_0_2_1",
     // Sets the root context.
     "_initialize",
+    "proxy_on_configure",
+    // Only for policies with a rule that expires: the day is read.
+    "proxy_on_tick",
+];
+
+/// What a filter does itself, in `abi` of `meridian-plugin`: at the request's headers, or before a
+/// connection is passed on.
+pub(super) const OWN: &[&str] = &[
     // How the host passes a buffer into the VM.
     "malloc",
     "proxy_on_context_create",
-    "proxy_on_configure",
     "proxy_on_request_headers",
     // Only for requests that have any: a client's tags are taken out of them.
     "proxy_on_request_trailers",
-    // Only for policies with a rule that expires: the day is read.
-    "proxy_on_tick",
     // Of a network filter alone. The sidecar's module has it too: a network filter whose module
     // lacks it would let everything pass, and this one refuses.
     "proxy_on_new_connection",
@@ -68,25 +73,14 @@ pub(super) const EXPORTS: &[&str] = &[
     "proxy_on_delete",
 ];
 
-/// What the filters do themselves, in `meridian-plugin`'s `dispatch.rs` and `allocator.rs`.
-pub(super) const OWN: &[&str] = &[
-    "malloc",
-    "proxy_on_context_create",
-    "proxy_on_request_headers",
-    "proxy_on_request_trailers",
-    "proxy_on_new_connection",
-    ON_LOG,
-    "proxy_on_delete",
-];
-
-/// Of [`EXPORTS`], what only a filter does that decides over connections or trailers, or reads a clock.
+/// What only a filter does that decides on connections or trailers, or reads a clock.
 pub(super) const UNUSED_BY_YARDSTICK: [&str; 3] = [
     "proxy_on_request_trailers",
     "proxy_on_tick",
     "proxy_on_new_connection",
 ];
 
-/// The host calls that the filters make, in `meridian-plugin`'s `host.rs` and in the SDK's logger.
+/// The host calls that the filters make, in `abi/calls.rs` of `meridian-plugin` and in the SDK's logger.
 /// A filter that starts to make another must have it added here.
 pub(super) const HOST_CALLS: &[&str] = &[
     "proxy_call_foreign_function",

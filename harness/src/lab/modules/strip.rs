@@ -17,8 +17,9 @@ const OWN: &str = "meridian_";
 /// The callback at the end of a request.
 pub(super) const ON_LOG: &str = "proxy_on_log";
 
-/// A module as the host should get it: what it exports as `meridian_NAME` for each NAME of `own` in the
-/// place of the SDK's, of the exports those in `keep` alone, of the imports those in `calls`, then nothing that they do not reach, and no custom section.
+/// Returns the module to ship: replaces the SDK's export `NAME` by `meridian_NAME` for each name in
+/// `own`, keeps only the exports in `keep` and the imports in `calls`, and drops everything unreachable
+/// and every custom section.
 ///
 /// The SDK's tables of callbacks hold every default method, and with them host calls that no
 /// filter makes. A function that makes one traps instead: the module cannot even ask the host for
