@@ -8,7 +8,11 @@ fuzz_target!(|json: &[u8]| {
     match Policy::from_json(json) {
         Ok(policy) => {
             for vantage in Vantage::ALL {
-                let verdict = policy.decide(*vantage, Subject::Request, &mut Request::new(b"shop.example.com"));
+                let verdict = policy.decide(
+                    *vantage,
+                    Subject::Request,
+                    &mut Request::new(b"shop.example.com"),
+                );
                 assert_eq!(
                     policy.refusal(&verdict).is_some(),
                     verdict.decision.as_str() == "deny"

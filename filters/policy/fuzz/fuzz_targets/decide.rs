@@ -4,9 +4,14 @@
 
 #[path = "../../tests/oracle/connections.rs"]
 mod connections;
+#[path = "../../tests/oracle/matching.rs"]
+mod matching;
 #[path = "../../tests/oracle/scan.rs"]
 #[allow(dead_code, reason = "what the tests need of it")]
 mod scan;
+#[path = "../../tests/oracle/spelling.rs"]
+#[allow(dead_code, reason = "what the tests need of it")]
+mod spelling;
 #[path = "../../tests/oracle/world.rs"]
 #[allow(dead_code, reason = "what the tests need of it")]
 mod world;

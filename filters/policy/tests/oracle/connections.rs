@@ -11,7 +11,8 @@ use meridian_policy::{
     Subject, Vantage, Verdict,
 };
 
-use crate::scan::{Candidate, Scan, Why, choose, matches, specificity};
+use crate::matching::{matches, specificity};
+use crate::scan::{Candidate, Scan, Why, choose};
 use crate::world::{
     DAYS, Dice, INVALID, PORTS, PlainHost, PlainHosts, PlainPattern, PlainPolicy, PlainRequest,
     PlainRule, mapped, principal,

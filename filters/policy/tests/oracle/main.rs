@@ -2,8 +2,10 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 mod connections;
+mod matching;
 mod properties;
 mod scan;
+mod spelling;
 mod world;
 
 use connections::{ExpectedConnection, decide_connection, expect_connection};
