@@ -10,7 +10,7 @@ use crate::lab::config::wasm::FILTER_NAME;
 ///
 /// ```
 /// use std::time::Duration;
-/// assert_eq!(meridian::render::prometheus::duration(Duration::from_secs(90)), "90s");
+/// assert_eq!(meridian::verbs::render::prometheus::duration(Duration::from_secs(90)), "90s");
 /// ```
 pub fn duration(duration: Duration) -> String {
     const UNITS: [(u128, &str); 4] = [
