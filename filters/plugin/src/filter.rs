@@ -59,12 +59,12 @@ impl Filter {
         })
     }
 
-    /// Where it stands.
+    /// The vantage point of the filter.
     pub fn vantage(&self) -> Vantage {
         self.vantage
     }
 
-    /// What it decides on.
+    /// Whether the filter decides on requests or on connections.
     pub fn subject(&self) -> Subject {
         self.surroundings.subject
     }

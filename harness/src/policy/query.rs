@@ -9,6 +9,8 @@ use clap::Args;
 use meridian_policy::{Date, Principal, Request, Subject, Vantage};
 use serde::de::{Deserialize, Deserializer, Error};
 
+use crate::text::shell::word;
+
 /// What a policy is asked about. Each field is what the proxy would know.
 #[derive(Debug, Clone, Args, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -154,7 +156,7 @@ impl Query {
     /// The command line of `meridian explain` for this.
     pub fn command(&self, policy: &Path) -> String {
         let mut words = vec!["meridian explain --policy".to_owned()];
-        words.push(quoted(&policy.display().to_string()));
+        words.push(word(&policy.display().to_string()));
         let given = |value: &Option<String>| value.clone();
         let options = [
             ("at", Some(self.at.to_string())),
@@ -176,7 +178,7 @@ impl Query {
         ];
         for (name, value) in options {
             if let Some(value) = value {
-                words.extend([format!("--{name}"), quoted(&value)]);
+                words.extend([format!("--{name}"), word(&value)]);
             }
         }
         let flags = [
@@ -271,13 +273,4 @@ fields! {
 
 fn vantage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vantage, D::Error> {
     parsed(deserializer, parse_vantage)?.ok_or_else(|| D::Error::missing_field("at"))
-}
-
-/// A word of a POSIX shell.
-fn quoted(text: &str) -> String {
-    let is_plain = |char: char| char.is_ascii_alphanumeric() || "-_./:=@%+,".contains(char);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }

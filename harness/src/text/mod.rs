@@ -2,4 +2,5 @@
 
 pub mod confusables;
 pub mod numbers;
+pub mod shell;
 pub mod visible;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use meridian::lab::config::access_log::AccessLog;
 use meridian::lab::config::cluster::Upstream;
+use meridian::lab::config::identity::{Credentials, MeshIdentity};
 use meridian::lab::config::ingress::Ingress;
 use meridian::lab::config::passthrough::Passthrough;
 use meridian::lab::config::routes::Route;
-use meridian::lab::config::tls::{Credentials, MeshIdentity};
 use meridian::lab::config::{Address, Proxy};
 use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder};
 use meridian::lab::prometheus::Samples;

@@ -12,9 +12,10 @@ use std::path::PathBuf;
 
 use meridian::lab::config::access_log::{AccessLog, Logged};
 use meridian::lab::config::http_connection_manager::HttpConnectionManager;
+use meridian::lab::config::identity::Credentials;
 use meridian::lab::config::position::Position;
 use meridian::lab::config::stats::stats_config;
-use meridian::lab::config::tls::{ClientCertificate, Credentials, downstream};
+use meridian::lab::config::tls::{ClientCertificate, downstream};
 use serde_json::{Value, json};
 
 use crate::certificates::Certificates;

@@ -152,7 +152,7 @@ impl<'s> StringList<'s> {
         }
     }
 
-    /// True if there is none.
+    /// True if the list has no text.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

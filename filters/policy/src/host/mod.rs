@@ -3,6 +3,7 @@
 
 pub(crate) mod address_text;
 mod authority;
+mod ipv4;
 mod map;
 pub(crate) mod pattern;
 

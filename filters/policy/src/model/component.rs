@@ -1,7 +1,8 @@
 //! Whether a request serves a component of the platform or an application.
 
 use crate::document::reader::{Errors, Node};
-use crate::model::mesh::{read_hosts, read_namespaces};
+use crate::model::mesh::read_hosts;
+use crate::model::names::read_namespaces;
 use crate::{ComponentType, Host, HostMap};
 
 /// The section `components`: who is the system. Everything else is an application.

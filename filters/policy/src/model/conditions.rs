@@ -3,7 +3,8 @@
 use ipnet::IpNet;
 
 use crate::document::reader::{Errors, Node};
-use crate::model::mesh::{is_of_label, is_of_principal, read_networks};
+use crate::model::mesh::read_networks;
+use crate::model::names::{is_of_label, is_of_principal};
 use crate::{Principal, PrincipalPattern};
 
 /// The condition `from`: who calls. All its fields must hold; a list that is there is not empty.

@@ -5,6 +5,7 @@ pub(crate) mod component;
 pub(crate) mod conditions;
 mod date;
 pub(crate) mod mesh;
+pub(crate) mod names;
 mod policy;
 mod precedence;
 mod principal;
@@ -14,7 +15,8 @@ pub(crate) mod vocabulary;
 
 pub use conditions::{CallerConditions, Unmet};
 pub use date::Date;
-pub use mesh::{Gateway, Mesh, is_namespace};
+pub use mesh::{Gateway, Mesh};
+pub use names::is_namespace;
 pub use policy::{Deny, Metrics, Policy, Sni};
 pub use precedence::{Precedence, Rank, Specificity};
 pub use principal::{Principal, PrincipalPattern};

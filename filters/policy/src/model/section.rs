@@ -1,7 +1,8 @@
 //! A section of host rules: what one vantage point lets through.
 
 use crate::document::reader::{Errors, Fields, Node};
-use crate::model::mesh::{is_of_label, read_hosts};
+use crate::model::mesh::read_hosts;
+use crate::model::names::is_of_label;
 use crate::{Action, CallerConditions, Date, Direction, Document, HostMap, Mode, Rank};
 
 /// The most rules in a section: each has counters of its own, which Envoy never frees. A rule

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::Address;
 use super::access_log::{AccessLog, Logged};
+use super::identity::MeshIdentity;
 use super::stats::stats_config;
-use super::tls::MeshIdentity;
 use super::wasm::Filters;
 
 /// What every Envoy of the mesh has, whatever its role.

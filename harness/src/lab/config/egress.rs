@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use meridian_policy::Vantage;
 use serde_json::Value;
 
-use super::cluster::{dynamic_forward_proxy_filter, inside_filter};
+use super::dynamic_forward_proxy::{dynamic_forward_proxy_filter, inside_filter};
 use super::http_connection_manager::HttpConnectionManager;
 use super::listener::{Listener, PeerAuthentication, TrafficDirection, mesh};
 use super::passthrough::Passthrough;

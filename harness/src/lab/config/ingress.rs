@@ -4,11 +4,12 @@ use meridian_policy::Vantage;
 use serde_json::Value;
 
 use super::http_connection_manager::HttpConnectionManager;
+use super::identity::Credentials;
 use super::listener::{Listener, TrafficDirection, plaintext, terminated};
 use super::passthrough::Passthrough;
 use super::position::Position;
 use super::routes::{Route, upstreams};
-use super::tls::{self, ClientCertificate, Credentials};
+use super::tls::{self, ClientCertificate};
 use super::{Address, Proxy, bootstrap};
 
 /// What an ingress gateway has beyond a [`Proxy`].

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::address::Address;
-use super::tls::{self, ClientCertificate, MeshIdentity};
+use super::identity::MeshIdentity;
+use super::tls::{self, ClientCertificate};
 use super::type_url::type_url;
 
 /// Whose requests a listener takes, seen from the workload beside it. Istio calls the listeners

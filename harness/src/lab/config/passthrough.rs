@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use meridian_policy::Vantage;
 use serde_json::{Value, json};
 
-use super::cluster::{inside_network_filter, sni_dynamic_forward_proxy_filter};
+use super::dynamic_forward_proxy::{inside_network_filter, sni_dynamic_forward_proxy_filter};
 use super::listener::{Listener, TrafficDirection};
 use super::routes::Route;
 use super::type_url::type_url;

@@ -1,28 +1,9 @@
 //! TLS contexts: mutual TLS inside the mesh, and the public side of the ingress gateway.
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
+use super::identity::{Credentials, MeshIdentity, spiffe_id};
 use super::type_url::type_url;
-
-/// The files of a certificate chain and its private key (PEM), as Envoy sees them.
-#[derive(Debug, Clone)]
-pub struct Credentials {
-    /// The certificate chain, leaf first.
-    pub certificate: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
-}
-
-/// What an Envoy is in the mesh: its credentials and the CA that it believes.
-#[derive(Debug, Clone)]
-pub struct MeshIdentity {
-    /// The workload certificate with the SPIFFE ID.
-    pub credentials: Credentials,
-    /// The mesh's root certificate.
-    pub ca: PathBuf,
-}
 
 /// Whether a client must show a certificate. One that is shown must be of the mesh in both cases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +12,6 @@ pub enum ClientCertificate {
     Required,
     /// TLS for everybody; a client of the mesh may say who it is.
     Optional,
-}
-
-/// The `spiffe://` URI of a principal, which is written without the scheme as in Istio.
-pub fn spiffe_id(principal: &str) -> String {
-    format!("spiffe://{principal}")
 }
 
 /// A listener's transport socket that shows `credentials` and checks the client's certificate

@@ -15,7 +15,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::roles::OUTSIDE;
-use crate::lab::config::tls::{Credentials, MeshIdentity, spiffe_id};
+use crate::lab::config::identity::{Credentials, MeshIdentity, spiffe_id};
 
 /// The hosts that the ingress gateway's public certificate names.
 const PUBLIC_NAMES: [&str; 4] = [

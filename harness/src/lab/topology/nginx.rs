@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use super::roles;
 use crate::lab::child::{ChildProcess, describe_exit};
-use crate::lab::config::tls::MeshIdentity;
+use crate::lab::config::identity::MeshIdentity;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_GRACE: Duration = Duration::from_secs(3);
