@@ -1,4 +1,4 @@
-//! Every way in which a request can end: decided over once, ended once, on real Envoy.
+//! Every way in which a request can end: decided on once, ended once, on real Envoy.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -112,7 +112,7 @@ const CASES: [Case; 12] = [
         decided: OURS,
         ended: &[("north-south", "2xx", 1.0)],
     },
-    // Another request for the policy, which may be for another host: decided over by itself. Envoy
+    // Another request for the policy, which may be for another host: decided on by itself. Envoy
     // tells the filter of the end of both.
     Case {
         name: "an internal redirect",

@@ -50,7 +50,7 @@ pub struct Metric {
     pub labels: &'static [&'static str],
 }
 
-/// Every request that a filter decided over.
+/// Every request that a filter decided on.
 pub const REQUESTS: Metric = Metric {
     name: "meridian_requests_total",
     kind: Kind::Counter,
@@ -63,7 +63,7 @@ pub const REQUESTS: Metric = Metric {
     ],
 };
 
-/// Every connection that a filter decided over without reading it: TLS passthrough and plain TCP.
+/// Every connection that a filter decided on without reading it: TLS passthrough and plain TCP.
 pub const CONNECTIONS: Metric = Metric {
     name: "meridian_connections_total",
     kind: Kind::Counter,

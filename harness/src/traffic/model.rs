@@ -204,7 +204,7 @@ impl Traffic {
             return;
         }
         let counts = times.entry(second).or_default();
-        counts.directions[direction as usize] += 1;
+        counts.directions[direction.index()] += 1;
         counts.refused += u64::from(is_refused);
     }
 

@@ -27,7 +27,7 @@ pub(super) enum NodeKey {
 pub(super) struct Step {
     pub(super) from: NodeKey,
     pub(super) to: NodeKey,
-    /// True if this is the edge that the filter decided over.
+    /// True if this is the edge that the filter decided on.
     pub(super) decided: bool,
 }
 

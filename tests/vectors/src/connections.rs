@@ -22,7 +22,7 @@ pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 20);
 /// Where connections are decided.
 pub const GATEWAYS: [Vantage; 2] = [Vantage::Ingress, Vantage::Egress];
 
-/// The cases and the policy that decides over them.
+/// The cases and the policy that decides on them.
 pub struct Connections {
     /// The policy as it was written.
     pub document: yaml_serde::Value,

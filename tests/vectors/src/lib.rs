@@ -229,7 +229,7 @@ impl Case {
         (!values.is_empty()).then(|| values.join(&b","[..]))
     }
 
-    /// Checks a policy's decision over this case.
+    /// Checks a policy's decision on this case.
     ///
     /// # Errors
     /// Everything that is not as expected, in one line.

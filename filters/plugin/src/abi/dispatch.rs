@@ -34,7 +34,7 @@ mod sdk {
 struct Stream {
     /// `None` while the plugin has no policy.
     filters: Option<Rc<Filters>>,
-    /// `None` until it is decided over.
+    /// `None` until it is decided on.
     direction: Option<Direction>,
 }
 

@@ -81,7 +81,7 @@ impl Filters {
         self.filter(message, vantage, vantage.as_str(), !self.measures_ends)
     }
 
-    /// The network filter for `vantage`, a gateway's: it decides over connections that pass unread,
+    /// The network filter for `vantage`, a gateway's: it decides on connections that pass unread,
     /// before whatever stands behind it knows of them. A module that fails closes them.
     pub fn network_filter(&self, vantage: Vantage) -> Value {
         let message = "extensions.filters.network.wasm.v3.Wasm";

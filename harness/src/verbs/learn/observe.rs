@@ -150,23 +150,23 @@ impl Observations {
 
     /// The hosts of a vantage by name.
     pub fn hosts(&self, vantage: Vantage) -> BTreeMap<&str, &Observed> {
-        self.hosts[index(vantage)]
+        self.hosts[vantage.index()]
             .iter()
             .map(|(host, observed)| (&**host, observed))
             .collect()
     }
 
     fn observed(&mut self, vantage: Vantage, host: &str) -> Option<&mut Observed> {
-        if !self.hosts[index(vantage)].contains_key(host) {
+        if !self.hosts[vantage.index()].contains_key(host) {
             if self.hosts.iter().map(HashMap::len).sum::<usize>() >= self.max_hosts {
                 self.make_room();
             }
             if self.is_full {
                 return None;
             }
-            self.hosts[index(vantage)].insert(host.into(), Observed::default());
+            self.hosts[vantage.index()].insert(host.into(), Observed::default());
         }
-        self.hosts[index(vantage)].get_mut(host)
+        self.hosts[vantage.index()].get_mut(host)
     }
 
     /// Forgets the hosts that were asked for once: of many they are the ones that nobody misses. When
@@ -201,15 +201,6 @@ impl Observations {
         } else {
             self.invalid_overflow += 1;
         }
-    }
-}
-
-const fn index(vantage: Vantage) -> usize {
-    match vantage {
-        Vantage::Ingress => 0,
-        Vantage::Egress => 1,
-        Vantage::Inbound => 2,
-        Vantage::Outbound => 3,
     }
 }
 

@@ -125,7 +125,7 @@ pub struct ProxyState {
     pub differs: bool,
     /// How many rules its policy has, by reporter.
     pub rules: BTreeMap<String, f64>,
-    /// Requests that it decided over, a second.
+    /// Requests that it decided on, a second.
     pub rate: f64,
     /// How often it was seen to restart.
     pub restarts: u64,

@@ -42,7 +42,7 @@ struct Listed {
     port: Option<u16>,
 }
 
-/// What a rule needs to decide over a host: its conditions, the port, and whether it is in dry run.
+/// What a rule needs to decide on a host: its conditions, the port, and whether it is in dry run.
 type Claim = (Box<[u32]>, Option<u16>, bool);
 
 /// What is wrong with a host of a rule, and the other rule that makes it so.
