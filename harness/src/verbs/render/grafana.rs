@@ -5,7 +5,9 @@ use meridian_metrics::{
 };
 use serde_json::{Value, json};
 
-use super::prometheus::{EXTENSIONS_REFUSED, LISTENERS_REFUSED, VMS, our_extensions, vm_reloads};
+use super::prometheus::{
+    EXTENSIONS_REFUSED, LISTENERS_REFUSED, VMS, needed_vms, our_extensions, vm_reloads,
+};
 
 /// The version of Grafana's dashboard schema: Grafana 11.6 and later read it, older ones for the most part.
 const SCHEMA_VERSION: u32 = 41;
@@ -394,10 +396,14 @@ fn health() -> Vec<Panel> {
         ),
         lines(
             "Filter VMs",
-            "Running instances of the modules: one for each worker and module, and two more.",
+            "Running VMs, and those that the filters need: for each filter one a worker and two more. A worker \
+                without one lets everything pass.",
             4,
             "short",
-            vec![(format!("sum by (instance) ({VMS})"), "{{instance}}")],
+            vec![
+                (format!("sum by (instance) ({VMS})"), "{{instance}}"),
+                (needed_vms(), "{{instance}} needs"),
+            ],
         ),
     ]
 }

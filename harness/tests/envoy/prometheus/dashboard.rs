@@ -185,7 +185,7 @@ fn expected(title: &str, samples: &[(Value, f64)]) -> bool {
         }),
         // The second query, of listeners, has none.
         "Policies refused" => samples.is_empty() || some(&[]),
-        "Filter VMs" => samples.len() == 6 && samples.iter().all(|(_, value)| *value > 0.0),
+        "Filter VMs" => samples.len() == 7 && samples.iter().all(|(_, value)| *value > 0.0),
         _ => true,
     }
 }

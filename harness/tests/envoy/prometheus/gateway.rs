@@ -63,7 +63,7 @@ fn write_crashing(folder: &Path, name: &str) -> anyhow::Result<()> {
     wasm.emit_wasm_file(folder.join(name))
 }
 
-fn publish(file: &Path, version: u32, filters: &Filters) -> anyhow::Result<()> {
+pub(super) fn publish(file: &Path, version: u32, filters: &Filters) -> anyhow::Result<()> {
     let response = json!({
         "version_info": version.to_string(),
         "resources": [{
@@ -76,7 +76,7 @@ fn publish(file: &Path, version: u32, filters: &Filters) -> anyhow::Result<()> {
     paths::write_atomically(file, response.to_string().as_bytes())
 }
 
-fn bootstrap(file: &Path) -> Value {
+pub(super) fn bootstrap(file: &Path) -> Value {
     let answer = |prefix: &str, status: u16| json!({"match": {"prefix": prefix}, "direct_response": {"status": status}});
     let manager = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",

@@ -4,6 +4,7 @@
 mod dashboard;
 mod gateway;
 mod server;
+mod starved;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,7 +23,8 @@ use meridian::{lab::modules, lab::paths};
 use serde_json::{Value, json};
 
 use gateway::{Gateway, write_crashing_module};
-use server::Prometheus;
+use server::{Prometheus, list_targets};
+use starved::Starved;
 
 /// As short as the scrapes allow.
 const WINDOWS: Windows = Windows {
@@ -319,6 +321,24 @@ async fn every_alert_fires_on_its_fault_and_not_before() -> anyhow::Result<()> {
         gateway.publish(&Filters::unchecked(modules.clone(), no_policy.to_owned()))?;
         watch.fires("MeridianPolicyRefused", &instance, &[]).await?;
 
+        // What the gateway refuses passes the same filter where its worker has no VM.
+        let starved =
+            Starved::start(&envoy, run.path(), &Filters::new(modules.clone(), &policy)).await?;
+        for (door, status) in [(gateway.http, 403), (starved.http, 200)] {
+            let refused = Call::new(door, "intranet.example.com").from(OUTSIDE_CLIENT);
+            assert_eq!(refused.send().await?.status, status);
+        }
+        targets.push(starved.admin);
+        list_targets(run.path(), &targets)?;
+        let starved_instance = starved.admin.to_string();
+        watch
+            .fires(
+                "MeridianWorkerWithoutFilter",
+                &[("instance", &starved_instance)],
+                &[],
+            )
+            .await?;
+
         let crashing = tempfile::tempdir()?;
         write_crashing_module(crashing.path())?;
         gateway.publish(&Filters::new(crashing.path().to_path_buf(), &other))?;
@@ -329,6 +349,15 @@ async fn every_alert_fires_on_its_fault_and_not_before() -> anyhow::Result<()> {
                 &[Call::new(gateway.http, "shop.example.com")],
             )
             .await?;
+
+        // Not at the gateway, whose VMs a new policy, a new module and a crash have replaced.
+        let (firing, _) = watch.prometheus.alerts().await?;
+        let starved: Vec<_> = firing
+            .iter()
+            .filter(|(name, _)| name == "MeridianWorkerWithoutFilter")
+            .map(|(_, labels)| &labels["instance"])
+            .collect();
+        assert_eq!(starved, [&json!(starved_instance)]);
 
         let all: BTreeSet<_> = alerts(&policy.policy, &WINDOWS)
             .iter()

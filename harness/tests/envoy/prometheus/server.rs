@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use meridian::lab::child::ChildProcess;
 use meridian::lab::envoy::Admin;
+use meridian::lab::paths;
 use serde_json::{Value, json};
 
 /// How long Prometheus may take until it serves.
@@ -26,9 +27,7 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Starts one in `folder`, which holds the rendered files, with these targets.
     pub(crate) async fn start(folder: &Path, targets: &[SocketAddr]) -> anyhow::Result<Self> {
-        let targets: Vec<String> = targets.iter().map(SocketAddr::to_string).collect();
-        let listed = json!([{"targets": targets}]).to_string();
-        fs::write(folder.join("targets.yaml"), listed)?;
+        list_targets(folder, targets)?;
         let mut last = String::new();
         for attempt in 0..ATTEMPTS {
             // Prometheus does not tell the port that it got for port 0.
@@ -119,6 +118,13 @@ impl Prometheus {
             .map(Value::to_string)
             .collect())
     }
+}
+
+/// Writes the file with the targets, which a running Prometheus reads again.
+pub(crate) fn list_targets(folder: &Path, targets: &[SocketAddr]) -> anyhow::Result<()> {
+    let targets: Vec<String> = targets.iter().map(SocketAddr::to_string).collect();
+    let listed = json!([{"targets": targets}]).to_string();
+    paths::write_atomically(&folder.join("targets.yaml"), listed.as_bytes())
 }
 
 fn encode(text: &str) -> String {

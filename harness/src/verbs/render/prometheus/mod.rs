@@ -11,7 +11,9 @@ use meridian_policy::Policy;
 use serde_json::Value;
 
 pub use promql::duration;
-pub(super) use promql::{EXTENSIONS_REFUSED, LISTENERS_REFUSED, VMS, our_extensions, vm_reloads};
+pub(super) use promql::{
+    EXTENSIONS_REFUSED, LISTENERS_REFUSED, VMS, needed_vms, our_extensions, vm_reloads,
+};
 pub use rules::{Alert, alerts, recordings};
 pub use windows::Windows;
 

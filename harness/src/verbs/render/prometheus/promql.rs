@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meridian_metrics::Metric;
+use meridian_metrics::{CONNECTIONS, Metric, REQUESTS};
 
 use crate::lab::config::wasm::FILTER_NAME;
 
@@ -48,8 +48,31 @@ pub(crate) const EXTENSIONS_REFUSED: &str = "envoy_extension_config_discovery_co
 /// The kind and the name of what is discovered.
 pub(crate) const EXTENSION: &str = "extension";
 
-/// Running VMs of wasm modules.
+/// Running VMs of wasm modules, other people's too.
 pub(crate) const VMS: &str = "envoy_wasm_envoy_wasm_runtime_v8_active";
+/// The workers of a proxy.
+pub(super) const WORKERS: &str = "envoy_server_concurrency";
+
+/// The filters of each proxy that have a VM of their own. A filter's series are there as long as any of
+/// its VMs; those of HTTP and of connections at one gateway differ in the metric alone.
+pub(super) fn filters() -> String {
+    let (requests, connections) = (REQUESTS.name, CONNECTIONS.name);
+    format!(
+        "count by (job, instance) (count by (job, instance, reporter, __name__) \
+         ({{__name__=~\"{requests}|{connections}\"}}))"
+    )
+}
+
+/// The VMs that Envoy starts for a filter: one on every worker, one on the main thread, and the one that
+/// those are cloned from.
+pub(super) fn vms_of_a_filter() -> String {
+    format!("(max by (job, instance) ({WORKERS}) + 2)")
+}
+
+/// The VMs that each proxy needs for our filters.
+pub(crate) fn needed_vms() -> String {
+    format!("{} * {}", vms_of_a_filter(), filters())
+}
 
 /// Matches the filters among what is discovered.
 pub(crate) fn our_extensions() -> String {

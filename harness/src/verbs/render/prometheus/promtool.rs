@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use meridian_metrics::{CALLERS, DRY_RUN, POLICY_REVISION, REQUESTS, RESPONSES};
+use meridian_metrics::{CALLERS, CONNECTIONS, DRY_RUN, POLICY_REVISION, REQUESTS, RESPONSES};
 use serde_json::{Value, json};
 
-use super::promql::{EXTENSION, EXTENSIONS_REFUSED, LISTENERS_REFUSED, duration, vm_reloads};
+use super::promql::{
+    EXTENSION, EXTENSIONS_REFUSED, LISTENERS_REFUSED, VMS, WORKERS, duration, vm_reloads,
+};
 use super::rules::Alert;
 use super::windows::Windows;
 use crate::lab::config::wasm::FILTER_NAME;
@@ -40,7 +42,7 @@ pub(super) fn render(alerts: &[Alert], windows: &Windows) -> Value {
     let time = |steps: u64| duration(step * u32::try_from(steps).unwrap_or(u32::MAX));
     let tests: Vec<Value> = alerts
         .iter()
-        .filter_map(|alert| Some((alert, fault(alert.name, step)?)))
+        .flat_map(|alert| faults(alert.name, step).into_iter().map(move |fault| (alert, fault)))
         .map(|(alert, fault)| {
             // What does not last is over again after `recent`.
             let after = if alert.holds { lasting } else { u64::from(STEPS_OF_RECENT) - 2 };
@@ -106,8 +108,8 @@ impl InputSeries {
     }
 }
 
-/// The fault of the alert, or `None` if there is none by that name.
-fn fault(alert: &str, step: Duration) -> Option<Fault> {
+/// The faults of the alert, each of which it has to see; none if there is no alert by that name.
+fn faults(alert: &str, step: Duration) -> Vec<Fault> {
     let reporter: &[_] = &[("reporter", "ingress")];
     // A request each half second, or one each step where steps are shorter.
     let some = (step.as_millis() / 500).max(1) as u64;
@@ -171,6 +173,11 @@ fn fault(alert: &str, step: Duration) -> Option<Fault> {
                 })
                 .into(),
         },
+        "MeridianWorkerWithoutFilter" => {
+            // Two workers and two filters: as many VMs are missing as a filter has, or one is missing beside
+            // those of somebody else's filter.
+            return vec![without_vms(8, 4), without_vms(12, 11)];
+        }
         "MeridianNamespaceGoesOutside" => Fault {
             labels: &[("source_namespace", "shop")],
             // One that always did says nothing.
@@ -196,9 +203,27 @@ fn fault(alert: &str, step: Duration) -> Option<Fault> {
                 })
                 .into(),
         },
-        _ => return None,
+        _ => return Vec::new(),
     };
-    Some(fault)
+    vec![fault]
+}
+
+/// A gateway with two workers and two filters, one of connections, whose VMs become fewer.
+fn without_vms(before: u64, after: u64) -> Fault {
+    let series = |name: &str, labels: &str, before, after| {
+        InputSeries::gauge(format!("{name}{{{}{labels}}}", target()), before, after)
+    };
+    let reporter = ",reporter=\"ingress\"";
+    let component = format!("{reporter},component_type=\"application\"");
+    Fault {
+        labels: TARGET,
+        series: vec![
+            series(VMS, "", before, after),
+            series(WORKERS, "", 2, 2),
+            series(REQUESTS.name, &component, 0, 0),
+            series(CONNECTIONS.name, reporter, 0, 0),
+        ],
+    }
 }
 
 fn target() -> String {

@@ -5,7 +5,8 @@ use meridian_policy::Policy;
 use serde_json::{Value, json};
 
 use super::promql::{
-    EXTENSIONS_REFUSED, LISTENERS_REFUSED, base, duration, our_extensions, vm_reloads,
+    EXTENSIONS_REFUSED, LISTENERS_REFUSED, VMS, base, duration, filters, needed_vms,
+    our_extensions, vm_reloads, vms_of_a_filter,
 };
 use super::windows::Windows;
 
@@ -104,6 +105,7 @@ pub fn alerts(policy: &Policy, windows: &Windows) -> Vec<Alert> {
         policy_revisions_differ(),
         policy_refused(&recent),
         filter_reloading(&recent),
+        worker_without_filter(),
         namespace_goes_outside(&recent, &history),
     ];
     if policy.metrics.responses {
@@ -202,6 +204,30 @@ fn filter_reloading(recent: &str) -> Alert {
             an error of Meridian's, or the module's memory ran out.",
         runbook: "The proxy's log has the panic. If it goes on, go back to the last modules (`meridian build`) \
             and policy, and report the log together with the policy.",
+    }
+}
+
+fn worker_without_filter() -> Alert {
+    let vms = format!("sum by (job, instance) ({VMS})");
+    Alert {
+        name: "MeridianWorkerWithoutFilter",
+        // Every filter has the same number of VMs, so a remainder tells of a missing one even where other
+        // filters' VMs make up the number.
+        expr: format!(
+            "{vms} < {}\nor {vms} % {} > 0 and {}",
+            needed_vms(),
+            vms_of_a_filter(),
+            filters()
+        ),
+        holds: true,
+        severity: "critical",
+        summary: "A worker of {{ $labels.instance }} runs without a filter: what it serves is not checked.",
+        description: "Envoy could not start a VM for it, and lets the worker's requests and connections pass, \
+            whatever the failure_policy. Each VM reserves 10 GB of address space, so a limit of that is the usual \
+            cause. The VMs of other wasm filters count too: the missing one may be theirs, theirs can hide ours where \
+            as many are missing as a filter has, and a singleton wasm service of the bootstrap looks like a missing one.",
+        runbook: "Take the proxy out of service. Its log says `Failed to create new Wasm instance`; lift the limit \
+            (`ulimit -v unlimited`, systemd's `LimitAS=infinity`) and restart it.",
     }
 }
 
