@@ -10,9 +10,9 @@ use meridian_policy::{
 
 use crate::answer::{FilterStatus, close, grpc_status, reply};
 use crate::counters::Counters;
-use crate::evidence::{HostEvidence, Surroundings};
 use crate::filter_state::{self, Entry};
 use crate::host::{GrpcStatus, PluginHost, Refused, StreamHost};
+use crate::host_evidence::{HostEvidence, Surroundings};
 use crate::response_metrics::ResponseMetrics;
 
 /// A policy at one vantage point.

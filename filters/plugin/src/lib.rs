@@ -21,12 +21,12 @@
 mod abi;
 mod answer;
 mod counters;
-mod evidence;
 #[cfg(test)]
 mod fake;
 mod filter;
 mod filter_state;
 pub mod host;
+mod host_evidence;
 mod plugin;
 mod protobuf;
 mod response_metrics;

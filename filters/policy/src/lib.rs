@@ -42,7 +42,7 @@ mod revision;
 pub use document::fields;
 
 pub use decide::{
-    Caller, Candidate, DryRun, Evidence, PossibleReason, Reason, Refusal, Request, Standing,
+    Caller, Candidate, DryRun, Evidence, PossibleReason, Reason, Refusal, Request, Standing, Unmet,
     Verdict,
 };
 pub use document::{ConfigError, Document, StringList};
@@ -53,6 +53,6 @@ pub use istio::server_name;
 pub use model::{
     Action, CallerConditions, ComponentType, Date, Deny, Direction, DirectionEvidence, Gateway,
     MAX_RULES, Mesh, Metrics, Mode, Policy, Precedence, Principal, PrincipalPattern, Rank, Rule,
-    Section, Sni, SniMode, Specificity, Subject, TagWrite, Tags, Unmet, Vantage, is_namespace,
+    Section, Sni, SniMode, Specificity, Subject, TagWrite, Tags, Vantage, is_namespace,
 };
 pub use revision::revision;

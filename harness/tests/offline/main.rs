@@ -2,7 +2,7 @@
 
 mod access_log;
 mod architecture;
-mod candidates;
+mod candidate_rows;
 mod check;
 mod cli;
 mod command;

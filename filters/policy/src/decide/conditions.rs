@@ -7,7 +7,36 @@
 
 use crate::decide::facts::Facts;
 use crate::host::pattern::contains;
-use crate::{Action, Authority, CallerConditions, Direction, Evidence, Principal, Rule, Unmet};
+use crate::{Action, Authority, CallerConditions, Direction, Evidence, Principal, Rule};
+
+/// The condition that keeps a rule from taking part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmet {
+    /// The port of the host pattern.
+    HostPort,
+    /// A rule that allows needs a host, and a connection can go to one that is not known.
+    HostUnknown,
+    /// `ports`
+    Ports,
+    /// `notHosts`
+    NotHosts,
+    /// `directions`
+    Directions,
+    /// `expires`
+    Expires,
+    /// `from.principals`
+    Principals,
+    /// `from.notPrincipals`
+    NotPrincipals,
+    /// `from.namespaces`
+    Namespaces,
+    /// `from.notNamespaces`
+    NotNamespaces,
+    /// `from.cidrs`
+    Cidrs,
+    /// `from.notCidrs`
+    NotCidrs,
+}
 
 /// The first condition that keeps the rule from taking part, beside its hosts and their ports;
 /// `None` when all hold.

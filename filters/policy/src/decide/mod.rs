@@ -12,6 +12,7 @@ mod target;
 mod verdict;
 
 pub use candidates::{Candidate, Standing};
+pub use conditions::Unmet;
 pub use evidence::{Evidence, Request};
 pub use reasons::PossibleReason;
 pub use verdict::{Caller, DryRun, Reason, Refusal, Verdict};

@@ -1,8 +1,8 @@
 //! What a policy says: its sections, conditions, networks and identities, read from a document and
 //! ready to be asked.
 
+pub(crate) mod caller_conditions;
 pub(crate) mod component;
-pub(crate) mod conditions;
 mod date;
 pub(crate) mod mesh;
 pub(crate) mod names;
@@ -13,7 +13,7 @@ pub(crate) mod section;
 pub(crate) mod tags;
 pub(crate) mod vocabulary;
 
-pub use conditions::{CallerConditions, Unmet};
+pub use caller_conditions::CallerConditions;
 pub use date::Date;
 pub use mesh::{Gateway, Mesh};
 pub use names::is_namespace;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::cells::{BASELINE, CONTROL, INGRESS, LUA, TrafficKind, ingress};
 use super::footprint::Footprint;
 use super::rounds::Measured;
-use super::statistics::{Estimate, bootstrap, median};
+use super::statistics::{Estimate, median, range, ratio};
 use super::variants::Filter;
 use crate::lab::modules::Module;
 
@@ -224,28 +224,11 @@ fn start_goals(footprints: &[Footprint]) -> Vec<Goal> {
     ]
 }
 
-/// The ratio of two medians, with its interval over the rounds.
-fn ratio(above: &[f64], below: &[f64], seed: u64) -> Estimate {
-    bootstrap(above.len().min(below.len()), seed, |drawn| {
-        let take = |of: &[f64]| median(&drawn.iter().map(|round| of[*round]).collect::<Vec<_>>());
-        take(above) / take(below)
-    })
-}
-
 fn exactly(value: f64) -> Estimate {
     Estimate {
         value,
         low: value,
         high: value,
-    }
-}
-
-/// The median of a few values, from the least to the greatest: too few to draw from.
-fn range(values: &[f64]) -> Estimate {
-    Estimate {
-        value: median(values),
-        low: values.iter().copied().fold(f64::INFINITY, f64::min),
-        high: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
     }
 }
 

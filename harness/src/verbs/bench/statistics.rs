@@ -84,6 +84,23 @@ fn sorted(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
+/// The ratio of two medians, with its interval over the rounds.
+pub fn ratio(above: &[f64], below: &[f64], seed: u64) -> Estimate {
+    bootstrap(above.len().min(below.len()), seed, |drawn| {
+        let take = |of: &[f64]| median(&drawn.iter().map(|round| of[*round]).collect::<Vec<_>>());
+        take(above) / take(below)
+    })
+}
+
+/// The median of a few values, from the least to the greatest: too few to draw from.
+pub fn range(values: &[f64]) -> Estimate {
+    Estimate {
+        value: median(values),
+        low: values.iter().copied().fold(f64::INFINITY, f64::min),
+        high: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::policy::query::{Misplaced, Query};
 use crate::policy::{Explanation, PolicyFile};
 
-pub mod candidates;
+pub mod candidate_rows;
 
 /// Explain what a policy decides on one request or connection
 ///
@@ -38,13 +38,17 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     }
     let file = PolicyFile::load(Some(&args.policy))?;
     let explanation = Explanation::of(&file.policy, query);
-    let rows = candidates::rows(&file, query.at, query.subject(), &mut query.request());
+    let rows = candidate_rows::rows(&file, query.at, query.subject(), &mut query.request());
     if args.json {
         let mut value = explanation.to_json();
-        value["candidates"] = candidates::to_json(&rows);
+        value["candidates"] = candidate_rows::to_json(&rows);
         println!("{value}");
     } else {
-        print!("{}{}", explanation.to_text(), candidates::to_text(&rows));
+        print!(
+            "{}{}",
+            explanation.to_text(),
+            candidate_rows::to_text(&rows)
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

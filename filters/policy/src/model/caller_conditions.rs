@@ -1,4 +1,4 @@
-//! The conditions under which a rule takes part, beside its hosts.
+//! `from`: the conditions of a rule on who calls.
 
 use ipnet::IpNet;
 
@@ -22,35 +22,6 @@ pub struct CallerConditions {
     pub cidrs: Option<Vec<IpNet>>,
     /// The networks of source addresses that may not.
     pub not_cidrs: Option<Vec<IpNet>>,
-}
-
-/// The condition that keeps a rule from taking part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unmet {
-    /// The port of the host pattern.
-    HostPort,
-    /// A rule that allows needs a host, and a connection can go to one that is not known.
-    HostUnknown,
-    /// `ports`
-    Ports,
-    /// `notHosts`
-    NotHosts,
-    /// `directions`
-    Directions,
-    /// `expires`
-    Expires,
-    /// `from.principals`
-    Principals,
-    /// `from.notPrincipals`
-    NotPrincipals,
-    /// `from.namespaces`
-    Namespaces,
-    /// `from.notNamespaces`
-    NotNamespaces,
-    /// `from.cidrs`
-    Cidrs,
-    /// `from.notCidrs`
-    NotCidrs,
 }
 
 impl CallerConditions {

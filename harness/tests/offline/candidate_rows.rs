@@ -1,7 +1,7 @@
 //! The candidates that `meridian explain` shows: every rule whose hosts match, and why each lost.
 
 use meridian::policy::PolicyFile;
-use meridian::verbs::explain::candidates::{Row, rows, to_text};
+use meridian::verbs::explain::candidate_rows::{Row, rows, to_text};
 use meridian_policy::{Principal, Request, Subject, Vantage};
 
 const POLICY: &str = r#"
