@@ -45,6 +45,7 @@ pub use decide::{
     Caller, Candidate, DryRun, Evidence, PossibleReason, Reason, Refusal, Request, Standing, Unmet,
     Verdict,
 };
+pub use document::fields::MAX_RULES;
 pub use document::{ConfigError, Document, StringList};
 pub use host::{
     Authority, Host, HostMap, HostPattern, InsertError, InvalidHost, Name, Pattern, PatternError,
@@ -52,7 +53,7 @@ pub use host::{
 pub use istio::server_name;
 pub use model::{
     Action, CallerConditions, ComponentType, Date, Deny, Direction, DirectionEvidence, Gateway,
-    MAX_RULES, Mesh, Metrics, Mode, Policy, Precedence, Principal, PrincipalPattern, Rank, Rule,
-    Section, Sni, SniMode, Specificity, Subject, TagWrite, Tags, Vantage, is_namespace,
+    Mesh, Metrics, Mode, Policy, Precedence, Principal, PrincipalPattern, Rank, Rule, Section, Sni,
+    SniMode, Specificity, Subject, TagWrite, Tags, Vantage, is_namespace,
 };
 pub use revision::revision;

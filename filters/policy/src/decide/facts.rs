@@ -236,7 +236,8 @@ impl<'e, E: Evidence> Facts<'e, E> {
         let mut is_unknown = false;
         let by_port = not_hosts.contains(&authority.host, &mut || {
             let port = self.port(authority);
-            is_unknown = port == 0;
+            // Only a connection's port can be unknown.
+            is_unknown = port == 0 && self.subject == Subject::Connection;
             port
         });
         let by_other = if self.is_claimed_port(authority) {

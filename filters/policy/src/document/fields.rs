@@ -1,10 +1,48 @@
 //! The fields of a policy document and their limits, once for the reader and for everything that
 //! describes the document, such as its JSON Schema.
 
-pub use crate::model::section::{MAX_RULE_NAME, MAX_RULES, RESERVED_NAMES};
-pub use crate::model::tags::{
-    ENVOY_S as RESERVED_HEADER_PREFIXES, FORBIDDEN as RESERVED_HEADERS, MAX_NAME as MAX_HEADER_NAME,
-};
+/// The most rules in a section: each has counters of its own, which Envoy never frees. A rule
+/// holds any number of hosts.
+pub const MAX_RULES: usize = 10_000;
+
+/// The longest name of a rule.
+pub const MAX_RULE_NAME: usize = 63;
+
+/// Rule names that stand in metrics for decisions without a rule.
+pub const RESERVED_NAMES: [&str; 3] = ["default", "invalid-host", "sni-mismatch"];
+
+/// The longest header name.
+pub const MAX_HEADER_NAME: usize = 64;
+
+/// What the names of headers begin with that Envoy writes itself.
+pub const RESERVED_HEADER_PREFIXES: [&str; 3] = ["x-b3-", "x-envoy-", "x-forwarded-"];
+
+/// Headers that a tag would break the request with, or its trace.
+pub const RESERVED_HEADERS: [&str; 23] = [
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "b3",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "grpc-timeout",
+    "host",
+    "keep-alive",
+    "origin",
+    "proxy-connection",
+    "range",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "x-request-id",
+];
 
 /// The document.
 pub const POLICY: &[&str] = &[

@@ -5,9 +5,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::InsertError;
-use crate::model::vocabulary::Word;
 use crate::quoted::{Escaped, Quoted};
 use crate::{ConfigError, Document, HostMap};
+
+/// An enumeration whose values are words of the policy document.
+pub(crate) trait Word: Copy + 'static {
+    /// Every value.
+    const ALL: &'static [Self];
+    /// The words of [`Self::ALL`], in the same order.
+    const WORDS: &'static [&'static str];
+}
 
 /// The errors of a document so far.
 #[derive(Debug)]

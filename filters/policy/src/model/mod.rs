@@ -20,7 +20,7 @@ pub use names::is_namespace;
 pub use policy::{Deny, Metrics, Policy, Sni};
 pub use precedence::{Precedence, Rank, Specificity};
 pub use principal::{Principal, PrincipalPattern};
-pub use section::{MAX_RULES, Rule, Section};
+pub use section::{Rule, Section};
 pub use tags::{TagWrite, Tags};
 pub use vocabulary::{
     Action, ComponentType, Direction, DirectionEvidence, Mode, SniMode, Subject, Vantage,

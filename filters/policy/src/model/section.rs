@@ -1,19 +1,10 @@
 //! A section of host rules: what one vantage point lets through.
 
+use crate::document::fields::{MAX_RULE_NAME, MAX_RULES, RESERVED_NAMES};
 use crate::document::reader::{Errors, Fields, Node};
 use crate::model::mesh::read_hosts;
 use crate::model::names::is_of_label;
 use crate::{Action, CallerConditions, Date, Direction, Document, HostMap, Mode, Rank};
-
-/// The most rules in a section: each has counters of its own, which Envoy never frees. A rule
-/// holds any number of hosts.
-pub const MAX_RULES: usize = 10_000;
-
-/// The longest name of a rule.
-pub const MAX_RULE_NAME: usize = 63;
-
-/// Rule names that stand in metrics for decisions without a rule.
-pub const RESERVED_NAMES: [&str; 3] = ["default", "invalid-host", "sni-mismatch"];
 
 /// The rules of one vantage point, compiled.
 #[derive(Debug, Clone)]

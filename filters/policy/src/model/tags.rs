@@ -1,5 +1,6 @@
 //! The headers in which a request carries its tags.
 
+use crate::document::fields::{MAX_HEADER_NAME, RESERVED_HEADER_PREFIXES, RESERVED_HEADERS};
 use crate::document::reader::{Errors, Fields, Node};
 use crate::{Direction, Vantage};
 
@@ -87,50 +88,19 @@ impl Tags {
     }
 }
 
-/// The longest header name.
-pub const MAX_NAME: usize = 64;
-
-/// What the names of headers begin with that Envoy writes itself.
-pub const ENVOY_S: [&str; 3] = ["x-b3-", "x-envoy-", "x-forwarded-"];
-
-/// Headers that a tag would break the request with, or its trace.
-pub const FORBIDDEN: [&str; 23] = [
-    "accept",
-    "accept-encoding",
-    "authorization",
-    "b3",
-    "connection",
-    "content-length",
-    "content-type",
-    "cookie",
-    "expect",
-    "grpc-timeout",
-    "host",
-    "keep-alive",
-    "origin",
-    "proxy-connection",
-    "range",
-    "te",
-    "traceparent",
-    "tracestate",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "user-agent",
-    "x-request-id",
-];
-
 fn read_header(errors: &mut Errors, fields: Fields<'_>, field: &'static str) -> Option<String> {
     let node = fields.get(field)?;
     let text = node.string(errors)?;
     let name = text.to_ascii_lowercase();
-    let is_name = name.len() <= MAX_NAME
+    let is_name = name.len() <= MAX_HEADER_NAME
         && name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        && !FORBIDDEN.contains(&name.as_str())
-        && !ENVOY_S.iter().any(|prefix| name.starts_with(prefix));
+        && !RESERVED_HEADERS.contains(&name.as_str())
+        && !RESERVED_HEADER_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
     if !is_name {
         errors.add_quoted(
             &node.path,

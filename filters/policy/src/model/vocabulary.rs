@@ -1,12 +1,6 @@
 //! The closed sets of words that policies, labels, tags and explanations share.
 
-/// An enumeration whose values are words of the policy document.
-pub(crate) trait Word: Copy + 'static {
-    /// Every value.
-    const ALL: &'static [Self];
-    /// The words of [`Self::ALL`], in the same order.
-    const WORDS: &'static [&'static str];
-}
+use crate::document::reader::Word;
 
 /// Defines an enumeration whose values have one spelling everywhere: in the policy document, in
 /// metric labels, in headers and in JSON.
