@@ -105,19 +105,21 @@ impl Counters {
         Ok(counters)
     }
 
-    /// Counts what was decided, and by whom it was asked for.
+    /// Counts what was decided, and by whom it was asked for. A counter that the host refuses keeps no
+    /// other from counting.
     pub(crate) fn count<H: StreamHost>(&self, host: H, verdict: &Verdict) -> Result<(), Refused> {
         let direction = verdict.direction;
         let component = verdict.component.map_or(0, ComponentType::index);
         let row = verdict.reason.slot() * self.components + component;
-        increment(host, &self.decided, row, direction)?;
-        if let Some(dry_run) = verdict.dry_run {
-            increment(host, &self.dry_run, dry_run.reason.slot(), direction)?;
-        }
-        match verdict.caller {
+        let counted = increment(host, &self.decided, row, direction);
+        let counted = counted.and(match verdict.dry_run {
+            Some(dry_run) => increment(host, &self.dry_run, dry_run.reason.slot(), direction),
+            None => Ok(()),
+        });
+        counted.and(match verdict.caller {
             Some(caller) => self.count_caller(host, caller, verdict.decision, direction),
             None => Ok(()),
-        }
+        })
     }
 
     #[inline(never)]

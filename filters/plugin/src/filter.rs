@@ -287,13 +287,20 @@ mod tests {
             {"name": "try", "hosts": ["try.example.com"], "action": "allow", "dryRun": true},
             {"name": "no", "hosts": ["no.example.com"], "action": "deny"}]}}}"#;
 
+    const EGRESS: &str = r#"{"hosts": {"egress": {"default": "deny", "rules": [
+        {"name": "api", "hosts": ["api.example.com"], "action": "allow"}]}}}"#;
+
     /// What becomes of the world's request or connection at ingress.
     fn run(world: World, root_id: &str) -> (FilterStatus, World) {
+        run_at(Vantage::Ingress, world, root_id)
+    }
+
+    fn run_at(vantage: Vantage, world: World, root_id: &str) -> (FilterStatus, World) {
         let world = RefCell::new(world);
         world.borrow_mut().text("plugin_root_id", root_id);
         let host = Fake(&world);
         let refused = world.borrow_mut().refused.take();
-        let filters = Filters::load(host, &[Vantage::Ingress], &Clock::default()).unwrap();
+        let filters = Filters::load(host, &[vantage], &Clock::default()).unwrap();
         world.borrow_mut().refused = refused;
         let (status, _) = filters.current(host).unwrap().on_stream(host);
         (status, world.into_inner())
@@ -403,6 +410,29 @@ mod tests {
                     false => FilterStatus::StopIteration,
                 };
                 assert_eq!(status, expected, "{refused}, {authority}");
+            }
+            // At egress a client's tag is removed, and a refused connection is closed.
+            for (root_id, authority, passes) in [
+                (
+                    "egress",
+                    "api.example.com",
+                    refused != "remove_request_header",
+                ),
+                ("egress.tcp", "tracker.example", false),
+            ] {
+                let mut world = World::request(EGRESS, authority);
+                world.text("connection\0requested_server_name", authority);
+                world
+                    .headers
+                    .push(("x-traffic-direction".to_owned(), "east-west".to_owned()));
+                world.refused = Some(refused);
+                let (status, world) = run_at(Vantage::Egress, world, root_id);
+                let expected = match passes {
+                    true => FilterStatus::Continue,
+                    false => FilterStatus::StopIteration,
+                };
+                assert_eq!(status, expected, "{refused}, {root_id}");
+                assert!(!passes || world.values("x-traffic-direction").is_empty());
             }
         }
     }
