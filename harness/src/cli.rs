@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output;
 use crate::policy::PolicyErrors;
+use crate::text::visible::visible_lines;
 use crate::verbs::bench::{self, BenchArgs};
 use crate::verbs::build::{self, BuildArgs};
 use crate::verbs::check::{self, CheckArgs};
@@ -60,12 +61,15 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => match error.downcast_ref::<PolicyErrors>() {
             Some(errors) => {
-                eprintln!("the policy is refused:\n{errors}");
+                eprintln!(
+                    "the policy is refused:\n{}",
+                    visible_lines(&errors.to_string())
+                );
                 ExitCode::FAILURE
             }
             None if error.is::<output::Closed>() => ExitCode::from(output::EXIT_CODE),
             None => {
-                eprintln!("error: {error:#}");
+                eprintln!("error: {}", visible_lines(&format!("{error:#}")));
                 ExitCode::from(2)
             }
         },

@@ -12,6 +12,8 @@ use std::path::Path;
 use anyhow::Context;
 use nix::sys::signal::{SigHandler, Signal, signal};
 
+use crate::text::visible::visible;
+
 /// The exit code of a verb that holds sockets when the reader has gone: what shells show for the
 /// others, which SIGPIPE ends.
 pub(crate) const EXIT_CODE: u8 = 128 + Signal::SIGPIPE as u8;
@@ -60,7 +62,7 @@ pub(crate) fn write_files(folder: &Path, files: &[(String, String)]) -> anyhow::
     for (name, text) in files {
         let path = folder.join(name);
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        eprintln!("wrote {}", path.display());
+        eprintln!("wrote {}", visible(&path.display().to_string()));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Where logs come from: files and standard input, plain or in gzip, with progress.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
@@ -106,9 +107,15 @@ pub fn read(logs: &[Log], mut each: impl FnMut(&Entry<'_>)) -> anyhow::Result<Su
 /// If a folder cannot be read or has no logs.
 pub fn expand(logs: &[Log]) -> anyhow::Result<Vec<Log>> {
     let mut expanded: Vec<Log> = Vec::new();
+    let mut known = HashSet::new();
     let mut add = |log: Log| {
-        // Twice would be counted twice.
-        if !expanded.contains(&log) {
+        // By any of its names, because twice would be counted twice. One that is not there is for its
+        // reader to report.
+        let is_new = match &log {
+            Log::StandardInput => known.insert(PathBuf::from("-")),
+            Log::File(path) => known.insert(path.canonicalize().unwrap_or_else(|_| path.clone())),
+        };
+        if is_new {
             expanded.push(log);
         }
     };
@@ -132,7 +139,11 @@ fn logs_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     for entry in std::fs::read_dir(folder).with_context(unreadable)? {
         let path = entry.with_context(unreadable)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.ends_with(".access.log") || name.ends_with(".access.log.gz") {
+        let is_log = name.ends_with(".access.log") || name.ends_with(".access.log.gz");
+        // A pipe would be waited for, and a folder cannot be read; what cannot be looked at is for its
+        // reader to report.
+        let is_other = path.metadata().is_ok_and(|metadata| !metadata.is_file());
+        if is_log && !is_other {
             found.push(path);
         }
     }

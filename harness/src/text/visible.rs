@@ -19,6 +19,12 @@ pub fn visible(text: &str) -> String {
     visible
 }
 
+/// As [`visible`], for text of several lines, which keeps its line breaks.
+pub fn visible_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(visible).collect();
+    lines.join("\n")
+}
+
 /// As [`visible`], for text of any length that stands between quotes: quotes and backslashes are
 /// escaped too, and what is longer than 100 characters ends in `…`.
 pub fn excerpt(text: &str) -> String {
@@ -44,6 +50,11 @@ mod tests {
         );
         // A mark that a terminal draws over the character before it.
         assert_eq!(visible("e\u{301}"), r"e\u{301}");
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(visible_lines("a\n  b\x1b\n"), "a\n  b\\u{1b}\n");
     }
 
     #[test]

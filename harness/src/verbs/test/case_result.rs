@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::format::{Case, Difference};
 use crate::policy::{Explanation, PolicyFile};
+use crate::text::visible::{visible, visible_lines};
 
 /// What came of one expectation.
 #[derive(Debug, Clone)]
@@ -86,10 +87,10 @@ impl CaseResult {
     pub(super) fn to_text(&self) -> String {
         format!(
             "FAIL {} ({}[{}])\n{}",
-            self.name,
-            self.file,
+            visible(&self.name),
+            visible(&self.file),
             self.index,
-            self.diff()
+            visible_lines(&self.diff())
         )
     }
 }

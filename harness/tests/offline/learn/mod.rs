@@ -293,6 +293,40 @@ fn a_folder_stands_for_the_logs_in_it() {
     );
 }
 
+/// Whatever it is called, a log is counted once, and what is no file is none.
+#[test]
+fn a_log_of_two_names_is_one_log() {
+    let world = World::new(&[]);
+    std::fs::create_dir_all(world.path("run/folder.access.log")).unwrap();
+    let pipe = std::process::Command::new("mkfifo")
+        .arg(world.path("run/pipe.access.log"))
+        .status();
+    assert!(pipe.unwrap().success());
+    world.write(
+        "run/egress.access.log",
+        format!("{}\n", at_egress("api.example.com")),
+    );
+    let absolute = world.path("run").display().to_string();
+    let output = world.meridian(&["learn", "run", "./run", &absolute, "run/egress.access.log"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("1 entry looked at"), "{output:?}");
+}
+
+#[test]
+fn no_name_of_a_log_reaches_the_terminal_raw() {
+    let world = World::new(&[]);
+    std::fs::create_dir(world.path("run")).unwrap();
+    let name = "run/\u{1b}[2J\u{1b}]0;x\u{7}.access.log";
+    std::os::unix::fs::symlink("/nonexistent", world.path(name)).unwrap();
+    let output = world.meridian(&["learn", "run"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(
+        told.contains(r"\u{1b}[2J") && !told.contains('\u{1b}'),
+        "{told:?}"
+    );
+}
+
 #[test]
 fn misuse_exits_2_and_findings_exit_1() {
     let world = World::new(&[]);
