@@ -7,15 +7,17 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The paths that are written in the sources of one file, in use trees as well as in expressions.
 #[derive(Default)]
-struct Paths {
-    /// From the root of the crate. A path that begins with none of `crate`, `self` and `super` is
-    /// left out: it leads to another crate or to what such a path has brought in.
-    absolute: Vec<Vec<String>>,
+pub(super) struct Paths {
+    /// From the root of the crate: those that begin with `crate`, `self` or `super`.
+    pub(super) absolute: Vec<Vec<String>>,
+    /// The others, which lead to another crate, to a module below, or to what has been brought in,
+    /// with the module that they stand in.
+    pub(super) relative: Vec<(Vec<String>, Vec<String>)>,
 }
 
 impl Paths {
     /// Reads `tokens`, which stand in `module` and after `prefix`, as those of a use tree do.
-    fn read(&mut self, tokens: TokenStream, module: &[String], prefix: &[String]) {
+    pub(super) fn read(&mut self, tokens: TokenStream, module: &[String], prefix: &[String]) {
         let mut path = prefix.to_vec();
         let mut continues = !prefix.is_empty();
         let mut tokens = tokens.into_iter().peekable();
@@ -83,7 +85,11 @@ impl Paths {
         let mut absolute = match names.peek() {
             Some(&"crate") => Vec::new(),
             Some(&("self" | "super")) => module.to_vec(),
-            _ => return,
+            Some(_) => {
+                self.relative.push((module.to_vec(), written));
+                return;
+            }
+            None => return,
         };
         while let Some(keyword) = names.next_if(|name| ["crate", "self", "super"].contains(name)) {
             if keyword == "super" {
@@ -114,7 +120,7 @@ fn forbidden(module: &[&str], source: &str) -> Vec<String> {
 }
 
 /// Every source file under `folder`.
-fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+pub(super) fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

@@ -4,6 +4,7 @@ mod access_log;
 mod architecture;
 mod candidate_rows;
 mod check;
+mod circles;
 mod cli;
 mod command;
 mod docs;

@@ -10,8 +10,8 @@ use meridian_policy::{
 };
 use serde::de::{Deserialize, Deserializer};
 
-use super::format::{self, Bytes, ExpectDryRun};
-use super::{DEFAULT_SOURCE, compare};
+use super::compare::compare;
+use super::format::{self, Bytes, DEFAULT_SOURCE, ExpectDryRun};
 
 /// The file, with its text.
 pub const FILE: (&str, &str) = ("connections.yaml", include_str!("../connections.yaml"));

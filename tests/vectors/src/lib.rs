@@ -6,16 +6,17 @@
 //! README.md of this crate describes the format.
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 
 use meridian_policy::{
     Action, Date, Document, Policy, Principal, Request, Subject, TagWrite, Verdict,
 };
 use serde::de::Deserialize;
 
+mod compare;
 pub mod connections;
 mod format;
 
+use compare::compare;
 pub use connections::Connections;
 pub use format::{
     Bytes, Case, DEFAULT_NAMESPACE, DEFAULT_SOURCE, EnvoyAnswer, Expect, ExpectDryRun, Wire,
@@ -296,16 +297,5 @@ impl Case {
         } else {
             Err(found.join("; "))
         }
-    }
-}
-
-fn compare<T: PartialEq + Debug>(
-    found: &mut Vec<String>,
-    what: &str,
-    expected: Option<T>,
-    actual: T,
-) {
-    if let Some(expected) = expected.filter(|expected| *expected != actual) {
-        found.push(format!("{what} is {actual:?}, not {expected:?}"));
     }
 }
