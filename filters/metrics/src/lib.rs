@@ -153,9 +153,9 @@ impl Metric {
     /// What it counts, in one sentence. Not a field, so that no module carries the sentences.
     pub fn help(&self) -> &'static str {
         match self.name {
-            name if name == REQUESTS.name => "Requests by what was decided over them.",
+            name if name == REQUESTS.name => "Requests by decision and rule.",
             name if name == CONNECTIONS.name => {
-                "Connections of TLS passthrough and plain TCP by what was decided over them."
+                "Connections of TLS passthrough and plain TCP by decision and rule."
             }
             name if name == DRY_RUN.name => {
                 "Requests and connections by what a rule or section in dry run would have decided."

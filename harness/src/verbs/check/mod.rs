@@ -115,7 +115,7 @@ impl PolicyFacts {
             .map(|(vantage, bound)| format!("{vantage} {bound}"))
             .collect();
         format!(
-            "revision {}; at most N series per proxy: {}",
+            "revision {}; series per proxy, at most: {}",
             self.revision,
             series.join(", ")
         )

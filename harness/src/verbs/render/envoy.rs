@@ -328,7 +328,7 @@ const NOTES: [(&str, &str); 13] = [
     ("require_client_certificate: true", "Mutual TLS."),
     (
         "connect_matcher: {}",
-        "CONNECT has no path; the policy decides over it as over any request.",
+        "CONNECT has no path; the policy decides on it as on any request.",
     ),
 ];
 

@@ -208,7 +208,7 @@ fn sections() -> Vec<(&'static str, Vec<Panel>)> {
             vec![
                 lines(
                     "Requests by direction",
-                    "What the filters decided over, allowed or refused.",
+                    "What the filters allowed and refused.",
                     4,
                     "reqps",
                     vec![(

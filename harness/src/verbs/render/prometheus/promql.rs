@@ -53,13 +53,18 @@ pub(crate) const VMS: &str = "envoy_wasm_envoy_wasm_runtime_v8_active";
 /// The workers of a proxy.
 pub(super) const WORKERS: &str = "envoy_server_concurrency";
 
-/// The filters of each proxy that have a VM of their own. A filter's series are there as long as any of
-/// its VMs; those of HTTP and of connections at one gateway differ in the metric alone.
+/// The filters of each proxy that have a VM of their own, at least. A filter's series are there as long as
+/// any of its VMs; those of HTTP and of connections at one gateway differ in the metric alone. A sidecar's
+/// count as one, because a plugin without a root id serves inbound and outbound from one VM.
 pub(super) fn filters() -> String {
     let (requests, connections) = (REQUESTS.name, CONNECTIONS.name);
+    let counted = |at: &str| {
+        format!("{{__name__=~\"{requests}|{connections}\",reporter{at}\"inbound|outbound\"}}")
+    };
+    let (gateways, sidecar) = (counted("!~"), counted("=~"));
     format!(
-        "count by (job, instance) (count by (job, instance, reporter, __name__) \
-         ({{__name__=~\"{requests}|{connections}\"}}))"
+        "count by (job, instance) (count by (job, instance, reporter, __name__) ({gateways}) \
+         or count by (job, instance) ({sidecar}))"
     )
 }
 

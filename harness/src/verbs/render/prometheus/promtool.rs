@@ -175,8 +175,15 @@ fn faults(alert: &str, step: Duration) -> Vec<Fault> {
         },
         "MeridianWorkerWithoutFilter" => {
             // Two workers and two filters: as many VMs are missing as a filter has, or one is missing beside
-            // those of somebody else's filter.
-            return vec![without_vms(8, 4), without_vms(12, 11)];
+            // those of somebody else's filter. A sidecar's plugin without a root id has one VM on each
+            // worker for both its reporters.
+            let gateway = [(REQUESTS.name, "ingress"), (CONNECTIONS.name, "ingress")];
+            let sidecar = [(REQUESTS.name, "inbound"), (REQUESTS.name, "outbound")];
+            return vec![
+                without_vms(gateway, 8, 4),
+                without_vms(gateway, 12, 11),
+                without_vms(sidecar, 4, 3),
+            ];
         }
         "MeridianNamespaceGoesOutside" => Fault {
             labels: &[("source_namespace", "shop")],
@@ -208,21 +215,24 @@ fn faults(alert: &str, step: Duration) -> Vec<Fault> {
     vec![fault]
 }
 
-/// A gateway with two workers and two filters, one of connections, whose VMs become fewer.
-fn without_vms(before: u64, after: u64) -> Fault {
+/// A proxy with two workers whose filters count these metrics under these reporters, and whose VMs become
+/// fewer.
+fn without_vms(counted: [(&str, &str); 2], before: u64, after: u64) -> Fault {
     let series = |name: &str, labels: &str, before, after| {
         InputSeries::gauge(format!("{name}{{{}{labels}}}", target()), before, after)
     };
-    let reporter = ",reporter=\"ingress\"";
-    let component = format!("{reporter},component_type=\"application\"");
+    let counted = counted.map(|(metric, reporter)| {
+        let reporter = format!(",reporter=\"{reporter}\"");
+        let component = match metric == REQUESTS.name {
+            true => ",component_type=\"application\"",
+            false => "",
+        };
+        series(metric, &format!("{reporter}{component}"), 0, 0)
+    });
+    let vms = [series(VMS, "", before, after), series(WORKERS, "", 2, 2)];
     Fault {
         labels: TARGET,
-        series: vec![
-            series(VMS, "", before, after),
-            series(WORKERS, "", 2, 2),
-            series(REQUESTS.name, &component, 0, 0),
-            series(CONNECTIONS.name, reporter, 0, 0),
-        ],
+        series: vms.into_iter().chain(counted).collect(),
     }
 }
 
