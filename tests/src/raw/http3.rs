@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use h3::client::SendRequest;
+use h3::error::{Code, StreamError};
 use h3_quinn::OpenStreams;
 use hyper::body::{Buf, Bytes};
 use hyper::{HeaderMap, Request};
@@ -31,6 +32,15 @@ pub struct Connection {
     driver: JoinHandle<()>,
     quic: quinn::Connection,
     _endpoint: Endpoint,
+}
+
+/// What became of sending: a server that has answered may ask the client to stop (RFC 9114, section 4.1),
+/// and its response counts all the same.
+fn sent(result: Result<(), StreamError>) -> Result<(), StreamError> {
+    match result {
+        Err(StreamError::RemoteTerminate { code, .. }) if code == Code::H3_NO_ERROR => Ok(()),
+        result => result,
+    }
 }
 
 impl Connection {
@@ -83,9 +93,9 @@ impl Connection {
     pub async fn exchange(&mut self, request: Request<()>, body: &[u8]) -> anyhow::Result<Answer> {
         let mut stream = self.requests.send_request(request).await?;
         if !body.is_empty() {
-            stream.send_data(Bytes::copy_from_slice(body)).await?;
+            sent(stream.send_data(Bytes::copy_from_slice(body)).await)?;
         }
-        stream.finish().await?;
+        sent(stream.finish().await)?;
         let head = stream.recv_response().await?;
         let mut body = Vec::new();
         while let Some(mut data) = stream.recv_data().await? {
