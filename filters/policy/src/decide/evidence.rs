@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use crate::{Date, Principal};
 
-/// The evidence of one request or connection. A decision asks only for what it needs, each at most once, because
-/// inside a proxy every answer is a crossing of the sandbox.
+/// The evidence of one request or connection. A decision asks only for what it needs, each piece at
+/// most once, because inside a proxy every answer is a crossing of the sandbox.
 pub trait Evidence {
     /// The authority as the client wrote it; empty when there is none.
     fn authority(&mut self) -> Vec<u8>;

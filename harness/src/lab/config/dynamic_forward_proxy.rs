@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use super::type_url::type_url;
 
-/// The HTTP filter that resolves a request's authority, for an [`Upstream`](super::cluster::Upstream) without endpoint. It
-/// stands last before the router: it looks names up, so a policy filter has to come first.
+/// The HTTP filter that resolves a request's authority, for an [`Upstream`](super::cluster::Upstream)
+/// without endpoint. It stands last before the router: it looks names up, so a policy filter has to
+/// come first.
 pub fn dynamic_forward_proxy_filter() -> Value {
     json!({
         "name": "envoy.filters.http.dynamic_forward_proxy",
@@ -82,7 +83,8 @@ fn inside_rules(inside: &[IpNet]) -> Value {
 }
 
 /// The network filter that resolves the server name of a TLS connection and sends it to `port`
-/// there, for an [`Upstream`](super::cluster::Upstream) without endpoint. A policy filter has to come before it.
+/// there, for an [`Upstream`](super::cluster::Upstream) without endpoint. A policy filter has to come
+/// before it.
 pub fn sni_dynamic_forward_proxy_filter(port: u16) -> Value {
     json!({
         "name": "envoy.filters.network.sni_dynamic_forward_proxy",
