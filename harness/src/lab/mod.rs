@@ -7,6 +7,7 @@ pub mod child;
 pub mod config;
 pub mod envoy;
 pub mod modules;
+pub mod namespaces;
 pub mod paths;
 pub mod prometheus;
 pub mod topology;

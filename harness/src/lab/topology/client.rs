@@ -19,6 +19,7 @@ use super::reply::Reply;
 use super::stream::Stream;
 use super::tls::Tls;
 use crate::lab::config::Address;
+use crate::lab::namespaces::Network;
 
 /// How long a request may take, from the connection to the end of the body, unless told.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -28,6 +29,7 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 pub struct Call {
     target: Address,
     source: Option<IpAddr>,
+    network: Option<Network>,
     tls: Option<Tls>,
     http2: bool,
     deadline: Duration,
@@ -44,6 +46,7 @@ impl Call {
         Self {
             target: target.into(),
             source: None,
+            network: None,
             tls: None,
             http2: false,
             deadline: DEADLINE,
@@ -58,6 +61,12 @@ impl Call {
     /// Connects from `source`, an address of this machine. Without effect on a unix socket.
     pub fn from(mut self, source: impl Into<IpAddr>) -> Self {
         self.source = Some(source.into());
+        self
+    }
+
+    /// Connects from another network than this process's.
+    pub fn in_network(mut self, network: &Network) -> Self {
+        self.network = Some(network.clone());
         self
     }
 
@@ -151,7 +160,7 @@ impl Call {
     /// If the connection or the TLS handshake fails.
     pub async fn connect(&self) -> anyhow::Result<Box<dyn Stream>> {
         let stream: Box<dyn Stream> = match &self.target {
-            Address::Socket(address) => Box::new(connect_tcp(self.source, *address).await?),
+            Address::Socket(address) => Box::new(self.connect_tcp(*address).await?),
             Address::Pipe(path) => Box::new(connect_pipe(path)?),
             Address::Name(name, _) => bail!("{name} is not an address"),
         };
@@ -161,6 +170,27 @@ impl Call {
         let protocol: &[u8] = if self.http2 { b"h2" } else { b"http/1.1" };
         let stream = tls.handshake(stream, protocol).await?;
         Ok(Box::new(stream))
+    }
+
+    async fn connect_tcp(&self, target: SocketAddr) -> anyhow::Result<tokio::net::TcpStream> {
+        let create = if target.is_ipv4() {
+            TcpSocket::new_v4
+        } else {
+            TcpSocket::new_v6
+        };
+        let socket = match &self.network {
+            Some(network) => network.enter(create)?,
+            None => create()?,
+        };
+        if let Some(source) = self.source {
+            socket
+                .bind(SocketAddr::new(source, 0))
+                .with_context(|| format!("cannot connect from {source}"))?;
+        }
+        socket
+            .connect(target)
+            .await
+            .with_context(|| format!("cannot connect to {target}"))
     }
 
     async fn exchange(&self, stream: Box<dyn Stream>) -> anyhow::Result<Reply> {
@@ -236,26 +266,6 @@ impl Drop for Abort {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-async fn connect_tcp(
-    source: Option<IpAddr>,
-    target: SocketAddr,
-) -> anyhow::Result<tokio::net::TcpStream> {
-    let socket = if target.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    if let Some(source) = source {
-        socket
-            .bind(SocketAddr::new(source, 0))
-            .with_context(|| format!("cannot connect from {source}"))?;
-    }
-    socket
-        .connect(target)
-        .await
-        .with_context(|| format!("cannot connect to {target}"))
 }
 
 fn connect_pipe(path: &str) -> anyhow::Result<UnixStream> {

@@ -127,6 +127,31 @@ impl Server {
         let listener = TcpListener::bind((IpAddr::V4(ip), 0))
             .await
             .with_context(|| format!("cannot start the server `{name}` on {ip}"))?;
+        Self::accept(name, listener, tls, arrivals)
+    }
+
+    /// Starts the server `name` on a socket that listens already, perhaps in another network; over
+    /// TLS if there is an identity.
+    ///
+    /// # Errors
+    /// If the socket is not to be had, or the certificate is none for a server.
+    pub fn serve(
+        name: &str,
+        listener: std::net::TcpListener,
+        identity: Option<&Identity>,
+        arrivals: Arrivals,
+    ) -> anyhow::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let tls = identity.map(super::tls::acceptor).transpose()?;
+        Self::accept(name, TcpListener::from_std(listener)?, tls, arrivals)
+    }
+
+    fn accept(
+        name: &str,
+        listener: TcpListener,
+        tls: Option<TlsAcceptor>,
+        arrivals: Arrivals,
+    ) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
         let accepting = tokio::spawn(accept(listener, tls, name.into(), arrivals)).abort_handle();
         Ok(Self { address, accepting })
