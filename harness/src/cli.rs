@@ -15,6 +15,7 @@ use crate::verbs::demo::{self, DemoArgs};
 use crate::verbs::docs::{self, DocsArgs};
 use crate::verbs::explain::{self, ExplainArgs};
 use crate::verbs::learn::{self, LearnArgs};
+use crate::verbs::mesh::{self, MeshArgs};
 use crate::verbs::render::{self, RenderArgs};
 use crate::verbs::report::{self, ReportArgs};
 use crate::verbs::schema::{self, SchemaArgs};
@@ -40,6 +41,7 @@ pub struct Cli {
 enum Verb {
     Demo(DemoArgs),
     Up(UpArgs),
+    Mesh(MeshArgs),
     Build(BuildArgs),
     Check(CheckArgs),
     Explain(ExplainArgs),
@@ -85,6 +87,7 @@ impl Cli {
         match verb {
             Verb::Demo(args) => demo::run(&args),
             Verb::Up(args) => up::run(&args),
+            Verb::Mesh(args) => mesh::run(&args),
             Verb::Build(args) => build::run(&args),
             Verb::Check(args) => check::run(&args),
             Verb::Explain(args) => explain::run(&args),
@@ -103,7 +106,7 @@ impl Cli {
 impl Verb {
     fn holds_sockets(&self) -> bool {
         match self {
-            Self::Demo(_) | Self::Up(_) | Self::Top(_) | Self::Bench(_) => true,
+            Self::Demo(_) | Self::Up(_) | Self::Mesh(_) | Self::Top(_) | Self::Bench(_) => true,
             Self::Build(_)
             | Self::Check(_)
             | Self::Explain(_)

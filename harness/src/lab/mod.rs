@@ -6,6 +6,7 @@
 pub mod child;
 pub mod config;
 pub mod envoy;
+pub mod mesh;
 pub mod modules;
 pub mod namespaces;
 pub mod paths;

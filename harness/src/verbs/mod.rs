@@ -8,6 +8,7 @@ pub mod demo;
 pub mod docs;
 pub mod explain;
 pub mod learn;
+pub mod mesh;
 pub mod render;
 pub mod report;
 pub mod schema;

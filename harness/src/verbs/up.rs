@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::lab::topology::{Topology, TopologyOptions};
+use crate::output;
+use crate::runtime::{self, Signals};
 use crate::topology_args::TopologyArgs;
-use crate::{output, runtime};
 
 /// Run the local topology until Ctrl-C
 ///
@@ -60,27 +59,4 @@ pub async fn serve(options: &TopologyOptions, json: bool) -> anyhow::Result<Exit
     eprintln!("{signal}: stopping");
     topology.stop().await?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The signals that end the verb.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen to signals");
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
-    }
 }
