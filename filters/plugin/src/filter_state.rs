@@ -38,27 +38,29 @@ impl Entry<'_> {
         };
         let host = self.authority.map(|authority| authority.host.to_bytes());
         let component = self.component.map(ComponentType::as_str);
-        text("reporter", Some(vantage.as_str().as_bytes()));
-        text("direction", Some(self.direction.as_str().as_bytes()));
-        text("evidence", Some(self.evidence.as_str().as_bytes()));
-        text("component_type", component.map(str::as_bytes));
-        text("decision", Some(self.decision.as_str().as_bytes()));
-        text("rule", Some(self.rule.as_bytes()));
-        text("dry_run", self.dry_run.as_deref().map(str::as_bytes));
-        text("host", host.as_deref());
+        // Keys with the head of their field, which is the same for each.
+        text("\n\x08reporter", Some(vantage.as_str().as_bytes()));
+        text("\n\x09direction", Some(self.direction.as_str().as_bytes()));
+        text("\n\x08evidence", Some(self.evidence.as_str().as_bytes()));
+        text("\n\x0ecomponent_type", component.map(str::as_bytes));
+        text("\n\x08decision", Some(self.decision.as_str().as_bytes()));
+        text("\n\x04rule", Some(self.rule.as_bytes()));
+        text("\n\x07dry_run", self.dry_run.as_deref().map(str::as_bytes));
+        text("\n\x04host", host.as_deref());
         let port = self.authority.and_then(|authority| authority.port);
         let port = port.map(|port| port.to_string());
-        text("port", port.as_deref().map(str::as_bytes));
+        text("\n\x04port", port.as_deref().map(str::as_bytes));
         object
     }
 }
 
-/// An entry of `map<string, Value> fields = 1` whose value is `string_value = 3`. Lengths stand before
-/// what they are of, so they are counted first, and nothing is written twice.
+/// An entry of `map<string, Value> fields = 1` whose value is `string_value = 3`; `key` is the field 1 of
+/// the entry. Lengths stand before what they are of, so they are counted first, and nothing is written
+/// twice.
 fn entry(object: &mut Vec<u8>, key: &[u8], text: &[u8]) {
     let value = size(text.len());
-    head(object, 1, size(key.len()) + size(value));
-    field(object, 1, key);
+    head(object, 1, key.len() + size(value));
+    object.extend_from_slice(key);
     head(object, 2, value);
     field(object, 3, text);
 }

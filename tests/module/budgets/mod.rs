@@ -95,7 +95,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
 /// A host with the case's policy, and what the case's request costs there.
 pub fn send(case: &Case) -> (Host, Seen) {
     let mut host = Host::with_policy(case.root_id, &policy_of(case));
-    // The first ones let the SDK's and the allocator's own structures grow.
+    // The first ones let the structures of streams and of the allocator grow.
     for _ in 0..10 {
         ask(&mut host, case);
     }

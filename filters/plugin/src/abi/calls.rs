@@ -1,13 +1,20 @@
 //! Calls of the proxy-wasm host, ABI 0.2.1.
 //!
-//! The SDK's own wrappers panic on any status that they do not expect, and its local reply has no
-//! response code details. Here every unexpected status is a value.
+//! The wrappers of the Rust SDK panic on any status that they do not expect, and its local reply has
+//! no response code details. Here every unexpected status is a value.
 
 use meridian_metrics::Kind;
-use proxy_wasm::types::{BufferType, MapType, MetricType, StreamType};
 
 use crate::host::{Attributes, GrpcStatus, PluginHost, Refused, Stat, StreamHost};
 use crate::protobuf::field;
+
+/// The ABI's `MapType`.
+const REQUEST_HEADERS: u32 = 0;
+const REQUEST_TRAILERS: u32 = 1;
+/// The ABI's `BufferType`.
+const PLUGIN_CONFIGURATION: u32 = 7;
+/// The ABI's `StreamType`.
+const DOWNSTREAM: u32 = 2;
 
 /// What the host answers when all is well.
 const OK: u32 = 0;
@@ -112,9 +119,9 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<Vec<u8
 }
 
 /// Removes every value of a header of a map, if there is one.
-fn remove(map: MapType, name: &str) -> Result<(), Refused> {
+fn remove(map: u32, name: &str) -> Result<(), Refused> {
     // SAFETY: the string is valid for its length.
-    done(unsafe { proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) })
+    done(unsafe { proxy_remove_header_map_value(map, name.as_ptr(), name.len()) })
 }
 
 /// Adds to a histogram, or sets a gauge.
@@ -136,28 +143,21 @@ impl PluginHost for ProxyWasm {
     fn configuration(self) -> Vec<u8> {
         returned(|data, size| {
             // SAFETY: both pointers are valid for the call.
-            unsafe {
-                proxy_get_buffer_bytes(
-                    BufferType::PluginConfiguration as u32,
-                    0,
-                    usize::MAX,
-                    data,
-                    size,
-                )
-            }
+            unsafe { proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, usize::MAX, data, size) }
         })
         .unwrap_or_default()
     }
 
     fn define(self, kind: Kind, name: &str) -> Result<Stat, Refused> {
+        // The ABI's `MetricType`.
         let kind = match kind {
-            Kind::Counter => MetricType::Counter,
-            Kind::Gauge => MetricType::Gauge,
-            Kind::Histogram { .. } => MetricType::Histogram,
+            Kind::Counter => 0,
+            Kind::Gauge => 1,
+            Kind::Histogram { .. } => 2,
         };
         let mut id = 0;
         // SAFETY: the name is valid for its length, the id for the call.
-        done(unsafe { proxy_define_metric(kind as u32, name.as_ptr(), name.len(), &mut id) })?;
+        done(unsafe { proxy_define_metric(kind, name.as_ptr(), name.len(), &mut id) })?;
         Ok(Stat(id))
     }
 
@@ -202,13 +202,7 @@ impl StreamHost for ProxyWasm {
         returned(|data, size| {
             // SAFETY: all pointers are valid for the call, `name` for its length.
             unsafe {
-                proxy_get_header_map_value(
-                    MapType::HttpRequestHeaders as u32,
-                    name.as_ptr(),
-                    name.len(),
-                    data,
-                    size,
-                )
+                proxy_get_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), data, size)
             }
         })
     }
@@ -217,7 +211,7 @@ impl StreamHost for ProxyWasm {
         // SAFETY: both strings are valid for their lengths.
         done(unsafe {
             proxy_replace_header_map_value(
-                MapType::HttpRequestHeaders as u32,
+                REQUEST_HEADERS,
                 name.as_ptr(),
                 name.len(),
                 value.as_ptr(),
@@ -227,11 +221,11 @@ impl StreamHost for ProxyWasm {
     }
 
     fn remove_request_header(self, name: &str) -> Result<(), Refused> {
-        remove(MapType::HttpRequestHeaders, name)
+        remove(REQUEST_HEADERS, name)
     }
 
     fn remove_request_trailer(self, name: &str) -> Result<(), Refused> {
-        remove(MapType::HttpRequestTrailers, name)
+        remove(REQUEST_TRAILERS, name)
     }
 
     fn set_filter_state(self, name: &str, value: &[u8]) -> Result<(), Refused> {
@@ -265,7 +259,7 @@ impl StreamHost for ProxyWasm {
 
     fn close_downstream(self) -> Result<(), Refused> {
         // SAFETY: no pointers.
-        done(unsafe { proxy_close_stream(StreamType::Downstream as u32) })
+        done(unsafe { proxy_close_stream(DOWNSTREAM) })
     }
 
     fn increment(self, counter: Stat) -> Result<(), Refused> {

@@ -1,8 +1,8 @@
-//! The callbacks of requests and connections.
+//! The callbacks of the ABI.
 //!
-//! The SDK keeps a boxed object for each and looks for it in up to three maps at every callback, which
-//! takes longer than a decision does. `meridian build` exports each `meridian_proxy_on_…` here in the
-//! place of the SDK's `proxy_on_…`, which still do all the rest: the plugin's own callbacks.
+//! The Rust SDK keeps a boxed object for each request and looks for it in up to three maps at every
+//! callback, which takes longer than a decision does, and it is 18 kB of a module. `meridian build`
+//! takes off a lean module what is exported here for the end of a request alone.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,6 +12,7 @@ use meridian_policy::{Direction, Subject};
 use super::allocator::in_request;
 use super::calls::ProxyWasm;
 use super::plugins;
+use super::root::Root;
 use super::streams::Streams;
 use crate::answer::{FilterStatus, close, no_policy};
 use crate::filter::Filter;
@@ -20,15 +21,6 @@ use crate::plugin::Filters;
 /// What the ABI calls `Action`.
 const CONTINUE: u32 = 0;
 const PAUSE: u32 = 1;
-
-/// The SDK's functions of the same name.
-mod sdk {
-    unsafe extern "C" {
-        pub(super) safe fn proxy_on_context_create(context: u32, root: u32);
-        pub(super) safe fn proxy_on_log(context: u32);
-        pub(super) safe fn proxy_on_delete(context: u32);
-    }
-}
 
 /// One request or connection.
 struct Stream {
@@ -42,18 +34,40 @@ thread_local! {
     static STREAMS: RefCell<Streams<Stream>> = const { RefCell::new(Streams::new()) };
 }
 
+/// Which ABI the host is to speak.
+// SAFETY: no other function has the name.
+#[unsafe(no_mangle)]
+pub extern "C" fn proxy_abi_version_0_2_1() {}
+
+/// A plugin is given its policy, of so many bytes; false refuses it.
+// SAFETY: no other function has the name.
+#[unsafe(no_mangle)]
+pub extern "C" fn proxy_on_configure(root: u32, _: u32) -> u32 {
+    plugins::with_plugin(root, Root::configure)
+        .unwrap_or(false)
+        .into()
+}
+
+/// The time has come that a plugin asked for.
+// SAFETY: no other function has the name.
+#[unsafe(no_mangle)]
+pub extern "C" fn proxy_on_tick(root: u32) {
+    // Of a plugin that is gone there is no day to read.
+    let _: Option<()> = plugins::with_plugin(root, Root::tick);
+}
+
 /// A plugin, request or connection begins; `root` is 0 for a plugin.
 // SAFETY: no other function has the name.
 #[unsafe(no_mangle)]
-pub extern "C" fn meridian_proxy_on_context_create(context: u32, root: u32) {
-    let stream = plugins::with_plugin(root, |plugin| Stream {
-        filters: plugin.filters.borrow().clone(),
-        direction: None,
-    });
-    match stream {
-        Some(stream) => STREAMS.with_borrow_mut(|streams| streams.insert(context, stream)),
-        None => sdk::proxy_on_context_create(context, root),
+pub extern "C" fn proxy_on_context_create(context: u32, root: u32) {
+    if root == 0 {
+        return plugins::register(context);
     }
+    let stream = Stream {
+        filters: plugins::with_plugin(root, Root::filters).flatten(),
+        direction: None,
+    };
+    STREAMS.with_borrow_mut(|streams| streams.insert(context, stream));
 }
 
 /// The filters of a request or connection; `None` without a policy.
@@ -72,7 +86,7 @@ fn current(filters: &Option<Rc<Filters>>, subject: Subject) -> Option<&Filter> {
 /// The request's headers have arrived.
 // SAFETY: no other function has the name.
 #[unsafe(no_mangle)]
-pub extern "C" fn meridian_proxy_on_request_headers(context: u32, _: u32, _: u32) -> u32 {
+pub extern "C" fn proxy_on_request_headers(context: u32, _: u32, _: u32) -> u32 {
     in_request(|| {
         let filters = filters(context);
         let status = match current(&filters, Subject::Request) {
@@ -102,7 +116,7 @@ fn remember(context: u32, direction: Direction) {
 /// The request's trailers have arrived.
 // SAFETY: no other function has the name.
 #[unsafe(no_mangle)]
-pub extern "C" fn meridian_proxy_on_request_trailers(context: u32, _: u32) -> u32 {
+pub extern "C" fn proxy_on_request_trailers(context: u32, _: u32) -> u32 {
     in_request(|| {
         let filters = filters(context);
         let filter = current(&filters, Subject::Request);
@@ -116,7 +130,7 @@ pub extern "C" fn meridian_proxy_on_request_trailers(context: u32, _: u32) -> u3
 /// A connection was opened whose bytes pass unread.
 // SAFETY: no other function has the name.
 #[unsafe(no_mangle)]
-pub extern "C" fn meridian_proxy_on_new_connection(context: u32) -> u32 {
+pub extern "C" fn proxy_on_new_connection(context: u32) -> u32 {
     in_request(|| {
         let filters = filters(context);
         let filter = current(&filters, Subject::Connection);
@@ -130,16 +144,13 @@ pub extern "C" fn meridian_proxy_on_new_connection(context: u32) -> u32 {
 /// A request or connection has ended.
 // SAFETY: no other function has the name.
 #[unsafe(no_mangle)]
-pub extern "C" fn meridian_proxy_on_log(context: u32) {
+pub extern "C" fn proxy_on_log(context: u32) {
     let stream = STREAMS.with_borrow_mut(|streams| {
         let stream = streams.get_mut(context)?;
         Some((stream.filters.clone(), stream.direction))
     });
-    let Some((filters, direction)) = stream else {
-        return sdk::proxy_on_log(context);
-    };
     // Which filter it was can be a question to the host: not for nothing.
-    if let Some(filters) = filters
+    if let Some((Some(filters), direction)) = stream
         && filters.measure_ends()
     {
         in_request(|| {
@@ -153,10 +164,9 @@ pub extern "C" fn meridian_proxy_on_log(context: u32) {
 /// A plugin, request or connection is gone.
 // SAFETY: no other function has the name.
 #[unsafe(no_mangle)]
-pub extern "C" fn meridian_proxy_on_delete(context: u32) {
+pub extern "C" fn proxy_on_delete(context: u32) {
     if STREAMS.with_borrow_mut(|streams| streams.remove(context).is_none()) {
         plugins::forget(context);
-        sdk::proxy_on_delete(context);
     }
 }
 

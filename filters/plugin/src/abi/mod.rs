@@ -7,6 +7,8 @@ mod calls;
 #[cfg(target_arch = "wasm32")]
 mod dispatch;
 #[cfg(target_arch = "wasm32")]
+mod logger;
+#[cfg(target_arch = "wasm32")]
 mod plugins;
 mod pool;
 #[cfg(target_arch = "wasm32")]
@@ -15,17 +17,10 @@ mod streams;
 
 #[cfg(target_arch = "wasm32")]
 use meridian_policy::Vantage;
-#[cfg(target_arch = "wasm32")]
-use root::Root;
 
 /// Starts a module that serves these vantage points. Called by [`crate::module!`].
 #[cfg(target_arch = "wasm32")]
 pub fn start(vantages: &'static [Vantage]) {
-    // Also installs the hook without which a panic's message is lost.
-    proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);
-    proxy_wasm::set_root_context(match vantages {
-        [Vantage::Ingress] => |root| Box::new(Root::new(root, &[Vantage::Ingress])),
-        [Vantage::Egress] => |root| Box::new(Root::new(root, &[Vantage::Egress])),
-        _ => |root| Box::new(Root::new(root, &[Vantage::Inbound, Vantage::Outbound])),
-    });
+    logger::start();
+    plugins::serve(vantages);
 }

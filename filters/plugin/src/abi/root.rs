@@ -1,44 +1,44 @@
-//! The root context: what the host asks of a plugin, beside its requests and connections.
+//! A plugin: what the host asks of it, beside its requests and connections.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use meridian_policy::Vantage;
-use proxy_wasm::traits::{Context, RootContext};
 
 use super::calls::ProxyWasm;
-use super::plugins::{self, Plugin};
 use crate::plugin::{Clock, Filters};
 
 /// Errors of a policy that go to the log; the rest is counted, for `meridian check` to list.
 const LOGGED_ERRORS: usize = 20;
 
-/// The root context.
+/// A plugin.
 pub(super) struct Root {
     vantages: &'static [Vantage],
-    plugin: Rc<Plugin>,
+    /// `None` without a policy.
+    filters: RefCell<Option<Rc<Filters>>>,
     clock: Clock,
 }
 
 impl Root {
-    /// The plugin of the root context `id`.
-    pub(super) fn new(id: u32, vantages: &'static [Vantage]) -> Self {
-        let plugin = Rc::new(Plugin::default());
-        plugins::register(id, plugin.clone());
+    /// A plugin of a module for these vantage points, without a policy so far.
+    pub(super) fn new(vantages: &'static [Vantage]) -> Self {
         Self {
             vantages,
-            plugin,
+            filters: RefCell::new(None),
             clock: Clock::default(),
         }
     }
-}
 
-impl Context for Root {}
+    /// What its requests and connections are decided with.
+    pub(super) fn filters(&self) -> Option<Rc<Filters>> {
+        self.filters.borrow().clone()
+    }
 
-impl RootContext for Root {
-    fn on_configure(&mut self, _: usize) -> bool {
+    /// Loads the policy that the host has for it; false if that is refused, which the log then says.
+    pub(super) fn configure(&self) -> bool {
         match Filters::load(ProxyWasm, self.vantages, &self.clock) {
             Ok(filters) => {
-                self.plugin.filters.replace(Some(Rc::new(filters)));
+                self.filters.replace(Some(Rc::new(filters)));
                 true
             }
             Err(errors) => {
@@ -56,7 +56,8 @@ impl RootContext for Root {
         }
     }
 
-    fn on_tick(&mut self) {
+    /// Reads the day, for rules that expire.
+    pub(super) fn tick(&self) {
         self.clock.read(ProxyWasm);
     }
 }

@@ -16,7 +16,7 @@ pub use recipes::LEAN;
 pub use strip::strip;
 
 use crate::lab::paths;
-use recipes::{HOST_CALLS, OF_SDK, OWN, RECIPES, Recipe, UNUSED_BY_YARDSTICK};
+use recipes::{EXPORTS, HOST_CALLS, RECIPES, Recipe, UNUSED_BY_YARDSTICK};
 use strip::ON_LOG;
 
 /// The three modules.
@@ -72,11 +72,11 @@ pub fn build() -> anyhow::Result<Modules> {
         anyhow::Ok([ingress?, egress?, sidecar?])
     };
     let built = all(RECIPES)?;
-    let own = OWN.iter().copied().filter(|callback| *callback != ON_LOG);
-    let without_on_log: Vec<&str> = own.collect();
+    let all_but_on_log = EXPORTS.iter().copied().filter(|export| *export != ON_LOG);
+    let all_but_on_log: Vec<&str> = all_but_on_log.collect();
     let lean = all(RECIPES.map(|recipe| Recipe {
         suffix: LEAN,
-        own: &without_on_log,
+        exports: &all_but_on_log,
         ..recipe
     }))?;
     let [ingress, egress, sidecar] = built.each_ref().map(|module| module.path.clone());
@@ -112,13 +112,12 @@ pub fn build_yardstick() -> anyhow::Result<Yardstick> {
     ensure_target()?;
     compile::compile(&["meridian-yardstick".to_owned()])?;
     let compiled = compile::folder()?;
-    let all = OF_SDK.iter().chain(OWN).copied();
+    let all = EXPORTS.iter().copied();
     let used = all.filter(|export| !UNUSED_BY_YARDSTICK.contains(export));
     let recipe = Recipe {
         name: "yardstick",
         suffix: "",
-        of_sdk: &used.collect::<Vec<_>>(),
-        own: &[],
+        exports: &used.collect::<Vec<_>>(),
     };
     // Beside the others, so that the next build of something else does not take it away.
     let plain = folder.join("meridian_yardstick.plain.wasm");
@@ -145,7 +144,7 @@ fn finish(recipe: &Recipe<'_>, compiled: &Path, folder: &Path) -> anyhow::Result
     let module = if fs::read_to_string(&stamp_path).is_ok_and(|is| is == stamp(&present)) {
         present
     } else {
-        let module = strip(&compiled, recipe.own, &recipe.exports(), HOST_CALLS)
+        let module = strip(&compiled, recipe.exports, HOST_CALLS)
             .with_context(|| format!("the module {} cannot ship", compiled_path.display()))?;
         paths::write_atomically(&path, &module)?;
         paths::write_atomically(&stamp_path, stamp(&module).as_bytes())?;
@@ -164,7 +163,7 @@ fn finish(recipe: &Recipe<'_>, compiled: &Path, folder: &Path) -> anyhow::Result
 /// Differs when the stripped module may: with what is stripped and with how it is done.
 fn fingerprint(compiled: &[u8], recipe: &Recipe<'_>) -> String {
     let mut source = compiled.to_vec();
-    for list in [recipe.of_sdk, recipe.own, HOST_CALLS] {
+    for list in [recipe.exports, HOST_CALLS] {
         source.extend_from_slice(list.join(",").as_bytes());
     }
     source.extend_from_slice(include_bytes!("strip.rs"));
@@ -194,8 +193,7 @@ mod tests {
         let recipe = Recipe {
             name: "x",
             suffix: "",
-            of_sdk: &[],
-            own: &[],
+            exports: &[],
         };
         let modified = |module: &Module| module.path.metadata().unwrap().modified().unwrap();
 
@@ -224,8 +222,7 @@ mod tests {
         let error = finish(&RECIPES[0], folder.path(), folder.path()).unwrap_err();
         let message = format!("{error:#}");
         assert!(
-            message
-                .contains("meridian_ingress.wasm cannot ship: it does not export meridian_malloc"),
+            message.contains("meridian_ingress.wasm cannot ship: it does not export memory"),
             "{message}"
         );
     }

@@ -13,14 +13,9 @@ pub(super) struct Recipe<'e> {
     pub(super) suffix: &'static str,
     /// As in `meridian-NAME` (the crate) and `meridian_NAME.wasm`.
     pub(super) name: &'static str,
-    /// The exports to keep that are the SDK's.
-    ///
-    /// The SDK exports every callback of the ABI, and Envoy calls into the VM for each one it finds, so
-    /// a callback that a filter does not use costs a crossing a request. A filter that starts to use a
-    /// callback must have it added here, or to `own`.
-    pub(super) of_sdk: &'e [&'static str],
-    /// The exports to keep that are `meridian_NAME` in the crate and replace the SDK's.
-    pub(super) own: &'e [&'static str],
+    /// The exports to keep. Envoy calls into the VM for each callback that it finds there, so that one
+    /// that is not used costs a crossing a request.
+    pub(super) exports: &'e [&'static str],
 }
 
 pub(super) const RECIPES: [Recipe<'static>; 3] =
@@ -30,35 +25,22 @@ const fn filter(name: &'static str) -> Recipe<'static> {
     Recipe {
         suffix: "",
         name,
-        of_sdk: OF_SDK,
-        own: OWN,
+        exports: EXPORTS,
     }
 }
 
-impl Recipe<'_> {
-    /// Every export to keep.
-    pub(super) fn exports(&self) -> Vec<&'static str> {
-        [self.of_sdk, self.own].concat()
-    }
-}
-
-/// What the SDK does for a filter.
-pub(super) const OF_SDK: &[&str] = &[
+/// What a filter exports, in `abi` of `meridian-plugin`. A callback that it starts to use must be added
+/// here.
+pub(super) const EXPORTS: &[&str] = &[
     // The host's side of the ABI: without these it refuses the module.
     "memory",
     "proxy_abi_version_0_2_1",
-    // Sets the root context.
     "_initialize",
+    // How the host passes a buffer into the VM.
+    "malloc",
     "proxy_on_configure",
     // Only for policies with a rule that expires: the day is read.
     "proxy_on_tick",
-];
-
-/// What a filter does itself, in `abi` of `meridian-plugin`: at the request's headers, or before a
-/// connection is passed on.
-pub(super) const OWN: &[&str] = &[
-    // How the host passes a buffer into the VM.
-    "malloc",
     "proxy_on_context_create",
     "proxy_on_request_headers",
     // Only for requests that have any: a client's tags are taken out of them.
@@ -80,7 +62,7 @@ pub(super) const UNUSED_BY_YARDSTICK: [&str; 3] = [
     "proxy_on_new_connection",
 ];
 
-/// The host calls that the filters make, in `abi/calls.rs` of `meridian-plugin` and in the SDK's logger.
+/// The host calls that the filters make, in `calls.rs` and `logger.rs` of `abi` in `meridian-plugin`.
 /// A filter that starts to make another must have it added here.
 pub(super) const HOST_CALLS: &[&str] = &[
     "proxy_call_foreign_function",

@@ -12,28 +12,20 @@ const HOST: &str = "env";
 /// An import that no host has: the answer is put in its place, whether the module exports
 /// `proxy_on_log`, which its own code cannot see.
 const EXPORTS_ON_LOG: &str = "meridian_exports_on_log";
-/// What the names of the filters' own functions begin with, before the name that the host calls.
-const OWN: &str = "meridian_";
 /// The callback at the end of a request.
 pub(super) const ON_LOG: &str = "proxy_on_log";
 
-/// Returns the module to ship: replaces the SDK's export `NAME` by `meridian_NAME` for each name in
-/// `own`, keeps only the exports in `keep` and the imports in `calls`, and drops everything unreachable
-/// and every custom section.
+/// Returns the module to ship: keeps only the exports in `keep` and the imports in `calls`, and drops
+/// everything unreachable and every custom section.
 ///
-/// The SDK's tables of callbacks hold every default method, and with them host calls that no
-/// filter makes. A function that makes one traps instead: the module cannot even ask the host for
-/// an outgoing call or for shared data. So do the SDK's wrappers of the calls in `calls`, which
-/// the filters make themselves; they are known by the names in `compiled`.
+/// The tables of callbacks of the Rust SDK, which `bench`'s yardstick is made with, hold every default
+/// method, and with them host calls that nobody makes. A function that makes one traps instead, so that
+/// a module cannot even ask the host for an outgoing call or for shared data. So do the SDK's own
+/// wrappers of the calls in `calls`; they are known by the names in `compiled`.
 ///
 /// # Errors
 /// If it is not a valid module, lacks a function to keep, or imports from elsewhere than `env`.
-pub fn strip(
-    compiled: &[u8],
-    own: &[&str],
-    keep: &[&str],
-    calls: &[&str],
-) -> anyhow::Result<Vec<u8>> {
+pub fn strip(compiled: &[u8], keep: &[&str], calls: &[&str]) -> anyhow::Result<Vec<u8>> {
     let mut config = ModuleConfig::new();
     config
         .generate_name_section(false)
@@ -41,7 +33,6 @@ pub fn strip(
     let mut module = config.parse(compiled).context("it is not a valid module")?;
 
     check_imports(&module)?;
-    put_own_functions(&mut module, own)?;
     let dropped: Vec<_> = module
         .exports
         .iter()
@@ -54,10 +45,7 @@ pub fn strip(
     check_exports(&module, keep)?;
     answer_exports_on_log(&mut module, keep.contains(&ON_LOG))?;
     trap_at_other_calls(&mut module, calls);
-    trap_where(&mut module, is_wrapper);
-    if !own.is_empty() {
-        trap_where(&mut module, is_replaced);
-    }
+    trap_at_wrappers(&mut module);
     let custom: Vec<_> = module.customs.iter().map(|(id, _)| id).collect();
     for section in custom {
         module.customs.delete(section);
@@ -79,26 +67,6 @@ fn check_imports(module: &Module) -> anyhow::Result<()> {
              WASI or JavaScript must go",
             foreign.join(", ")
         );
-    }
-    Ok(())
-}
-
-/// Exports the filters' own functions in the place of the SDK's.
-fn put_own_functions(module: &mut Module, own: &[&str]) -> anyhow::Result<()> {
-    for name in own {
-        let ours = format!("{OWN}{name}");
-        let Some(export) = module.exports.iter().find(|export| export.name == ours) else {
-            bail!("it does not export {ours}, which stands for the SDK's {name}");
-        };
-        let item = export.item;
-        let Some(export) = module
-            .exports
-            .iter_mut()
-            .find(|export| export.name == *name)
-        else {
-            bail!("it exports {ours}, and no {name} of the SDK's that it could stand for");
-        };
-        export.item = item;
     }
     Ok(())
 }
@@ -144,27 +112,17 @@ fn trap_at_other_calls(module: &mut Module, calls: &[&str]) {
     }
 }
 
-/// Replaces the bodies of the functions that have such a name.
-fn trap_where(module: &mut Module, is_so: fn(&str) -> bool) {
+/// Replaces the bodies of the SDK's methods for filters to call.
+fn trap_at_wrappers(module: &mut Module) {
     let found: Vec<FunctionId> = module
         .funcs
         .iter_local()
         .map(|(id, _)| id)
-        .filter(|id| is_so(module.funcs.get(*id).name.as_deref().unwrap_or_default()))
+        .filter(|id| is_wrapper(module.funcs.get(*id).name.as_deref().unwrap_or_default()))
         .collect();
     for function in found {
         trap(module, function);
     }
-}
-
-/// True for the mangled names of what the SDK does at the start of a request or connection, where the
-/// filters have callbacks of their own.
-fn is_replaced(name: &str) -> bool {
-    let method = name.strip_prefix("_ZN10proxy_wasm10dispatcher10Dispatcher");
-    method.is_some_and(|method| {
-        method.starts_with("19create_http_context17h")
-            || method.starts_with("21create_stream_context17h")
-    })
 }
 
 /// True for the mangled name of a default method of the SDK's traits that is no callback:
@@ -265,7 +223,7 @@ mod tests {
     #[test]
     fn only_what_is_kept_and_what_it_reaches_stays() {
         let compiled = module("env");
-        let stripped = strip(&compiled, &[], &["memory", "kept"], &["host_kept"]).unwrap();
+        let stripped = strip(&compiled, &["memory", "kept"], &["host_kept"]).unwrap();
         assert!(stripped.len() < compiled.len());
         let module = Module::from_buffer(&stripped).unwrap();
         let exports: Vec<&str> = module.exports.iter().map(|e| e.name.as_str()).collect();
@@ -278,7 +236,7 @@ mod tests {
         assert!(contains(&compiled) && !contains(&stripped));
         assert!(module.funcs.iter().all(|function| function.name.is_none()));
         assert_eq!(
-            strip(&stripped, &[], &["memory", "kept"], &["host_kept"]).unwrap(),
+            strip(&stripped, &["memory", "kept"], &["host_kept"]).unwrap(),
             stripped
         );
     }
@@ -293,7 +251,7 @@ mod tests {
             let signature = module.types.add(&[], &[ValType::I32]);
             let (question, _) = module.add_import_func("env", EXPORTS_ON_LOG, signature);
             module.exports.add(ON_LOG, question);
-            let stripped = strip(&module.emit_wasm(), &[], keep, &["host_kept"]).unwrap();
+            let stripped = strip(&module.emit_wasm(), keep, &["host_kept"]).unwrap();
             let module = Module::from_buffer(&stripped).unwrap();
             assert!(module.imports.find("env", EXPORTS_ON_LOG).is_none());
             let answers: Vec<i32> = module
@@ -315,32 +273,8 @@ mod tests {
     }
 
     #[test]
-    fn a_function_of_the_filter_s_own_takes_the_place_of_the_sdk_s() {
-        let mut module = Module::from_buffer(&module("env")).unwrap();
-        for (from, to) in [("kept", "meridian_proxy_on_log"), ("dropped", ON_LOG)] {
-            let export = module.exports.iter_mut().find(|one| one.name == from);
-            to.clone_into(&mut export.unwrap().name);
-        }
-        let compiled = module.emit_wasm();
-        let strip_with = |own: &[&str]| {
-            let calls = ["host_kept", "host_dropped"];
-            strip(&compiled, own, &["memory", ON_LOG], &calls)
-        };
-        let stripped = strip_with(&[ON_LOG]).unwrap();
-        let module = Module::from_buffer(&stripped).unwrap();
-        let exports: Vec<&str> = module.exports.iter().map(|e| e.name.as_str()).collect();
-        assert_eq!(exports, ["memory", ON_LOG]);
-        let imports: Vec<&str> = module.imports.iter().map(|i| i.name.as_str()).collect();
-        assert_eq!(imports, ["host_kept"]);
-        // A callback that is lost must not be the SDK's again.
-        let error = strip_with(&[ON_LOG, "proxy_on_delete"]).unwrap_err();
-        let expected = "it does not export meridian_proxy_on_delete, which stands for the SDK's proxy_on_delete";
-        assert_eq!(error.to_string(), expected);
-    }
-
-    #[test]
     fn a_host_call_that_is_not_listed_traps() {
-        let stripped = strip(&module("env"), &[], &["memory", "kept"], &[]).unwrap();
+        let stripped = strip(&module("env"), &["memory", "kept"], &[]).unwrap();
         let module = Module::from_buffer(&stripped).unwrap();
         assert_eq!(module.imports.iter().count(), 0);
         let (_, kept) = module.funcs.iter_local().next().unwrap();
@@ -387,8 +321,7 @@ mod tests {
 
     #[test]
     fn a_missing_export_is_named() {
-        let error =
-            strip(&module("env"), &[], &["memory", "kept", "_initialize"], &[]).unwrap_err();
+        let error = strip(&module("env"), &["memory", "kept", "_initialize"], &[]).unwrap_err();
         let message = error.to_string();
         assert!(
             message.starts_with("it does not export _initialize: "),
@@ -398,7 +331,7 @@ mod tests {
 
     #[test]
     fn an_import_from_elsewhere_is_refused() {
-        let error = strip(&module("wasi_snapshot_preview1"), &[], &["memory"], &[]).unwrap_err();
+        let error = strip(&module("wasi_snapshot_preview1"), &["memory"], &[]).unwrap_err();
         let message = error.to_string();
         let expected =
             "it imports wasi_snapshot_preview1.host_kept, wasi_snapshot_preview1.host_dropped: ";
@@ -407,6 +340,6 @@ mod tests {
 
     #[test]
     fn what_is_no_module_is_refused() {
-        assert!(strip(b"\0asm", &[], &[], &[]).is_err());
+        assert!(strip(b"\0asm", &[], &[]).is_err());
     }
 }
