@@ -42,9 +42,7 @@ impl Filters {
         vantages: &[Vantage],
         clock: &Clock,
     ) -> Result<Self, Vec<String>> {
-        let configuration = host.configuration();
-        let revision = meridian_policy::revision(&configuration);
-        let policy = Policy::from_json(configuration)
+        let policy = Policy::from_json(host.configuration())
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let policy = Rc::new(policy);
         if policy.has_expiring_rules() {
@@ -94,6 +92,7 @@ impl Filters {
             );
             filters.push(refused(filter, "a metric was not defined")?);
         }
+        let revision = policy.revision.unwrap_or_default();
         // Last: a policy that is refused is not in force.
         for filter in &filters {
             refused(filter.tell_policy(host, revision), "a metric was not set")?;
@@ -262,7 +261,14 @@ mod tests {
         );
         assert_eq!(
             world.counted("meridian_policy_revision"),
-            [(reporter, revision)]
+            [(reporter.clone(), revision)]
+        );
+        // A part of a policy tells the revision of the whole one.
+        let part = policy.replacen('{', r#"{"revision": "0000c0ffee42", "#, 1);
+        let (_, world) = load(World::request(&part, ""), "ingress", &[Vantage::Ingress]);
+        assert_eq!(
+            world.counted("meridian_policy_revision"),
+            [(reporter, 0xc0ffee42)]
         );
     }
 }

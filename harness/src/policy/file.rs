@@ -43,9 +43,11 @@ pub fn revision_text(revision: u64) -> String {
 }
 
 impl PolicyFile {
-    /// The revision that the filters report for this policy, see [`meridian_policy::revision`].
+    /// The revision that the filters report for this policy: what it says itself, else see
+    /// [`meridian_policy::revision`].
     pub fn revision(&self) -> u64 {
-        meridian_policy::revision(self.json.to_string().as_bytes())
+        let hash = || meridian_policy::revision(self.json.to_string().as_bytes());
+        self.policy.revision.unwrap_or_else(hash)
     }
 
     /// Reads the file; `None` is the sample policy.
@@ -217,6 +219,17 @@ mod tests {
     #[test]
     fn the_sample_is_a_policy() {
         PolicyFile::load(None).unwrap();
+    }
+
+    #[test]
+    fn a_part_of_a_policy_has_the_revision_of_the_whole() {
+        let whole = PolicyFile::parse(b"deny: {status: 404}").unwrap();
+        assert_eq!(whole.policy.revision, None);
+        let revision = revision_text(whole.revision());
+        let part = format!("{{revision: '{revision}', deny: {{status: 404}}}}");
+        let part = PolicyFile::parse(part.as_bytes()).unwrap();
+        assert_eq!(part.revision(), whole.revision());
+        assert_ne!(part.json, whole.json);
     }
 
     #[test]

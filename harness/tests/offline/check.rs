@@ -13,7 +13,7 @@ fn check_reports_every_error_with_its_place() {
     assert_eq!(
         value["errors"],
         json!([
-            {"path": "extra", "message": "is not a field", "hint": "the fields here are mesh, components, hosts, sni, deny, tags, metrics"},
+            {"path": "extra", "message": "is not a field", "hint": "the fields here are mesh, components, hosts, sni, deny, tags, metrics, revision"},
             {"path": "mesh.cidrs[0]", "message": "\"10.0.0.1/8\" has bits set behind its prefix", "hint": "write 10.0.0.0/8 or the single address"},
             {"path": "hosts.ingress.default", "message": "is \"maybe\"", "hint": "write one of allow, deny"},
         ])

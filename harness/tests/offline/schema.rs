@@ -152,6 +152,9 @@ fn documents() -> Vec<(bool, String)> {
             "cidrs: null",
             "gateways: {ingress: [{principal: a/ns/b/sa/c, filtered: true}, {principal: 'spiffe://a/ns/b/sa/c'}]}",
             "gateways: {egress: [{principal: a/ns/b/sa/c, hosts: [gate.example]}]}",
+            "gateways: {ingress: [{principal: a/ns/b/sa/c, name: public, namespace: b, labels: {istio: ingress}}]}",
+            "gateways: {egress: [{principal: a/ns/b/sa/c, name: null, namespace: null, labels: null}]}",
+            "gateways: {egress: [{principal: a/ns/b/sa/c, labels: {gateway.networking.k8s.io/gateway-name: A_b.1, a: ''}}]}",
         ],
     );
     add(
@@ -178,6 +181,17 @@ fn documents() -> Vec<(bool, String)> {
             "gateways: {ingress: [{principal: a/ns/B/sa/c}]}",
             "gateways: {egress: [{principal: a/ns/b/sa/c, filtered: true}]}",
             "gateways: {ingress: [{principal: a/ns/b/sa/c, filtered: yes it is}]}",
+            "gateways: {ingress: [{principal: a/ns/b/sa/c, name: ''}]}",
+            "gateways: {ingress: [{principal: a/ns/b/sa/c, name: Public}]}",
+            "gateways: {ingress: [{principal: a/ns/b/sa/c, name: 1}]}",
+            "gateways: {ingress: [{principal: a/ns/b/sa/c, namespace: B}]}",
+            "gateways: {egress: [{principal: a/ns/b/sa/c, labels: {}}]}",
+            "gateways: {egress: [{principal: a/ns/b/sa/c, labels: [a]}]}",
+            "gateways: {egress: [{principal: a/ns/b/sa/c, labels: {a: 1}}]}",
+            "gateways: {egress: [{principal: a/ns/b/sa/c, labels: {a: -a}}]}",
+            "gateways: {egress: [{principal: a/ns/b/sa/c, labels: {a b: c}}]}",
+            "gateways: {egress: [{principal: a/ns/b/sa/c, labels: {A/b: c}}]}",
+            "gateways: {egress: [{principal: a/ns/b/sa/c, labels: {a/: c}}]}",
         ],
     );
     add(
@@ -282,6 +296,10 @@ fn documents() -> Vec<(bool, String)> {
         false,
         "hosts: {egress: {rules: [{name: a, action: deny, hosts: [a], TEXT}]}}",
         &[
+            "gateways: []",
+            "gateways: null",
+            "gateways: a",
+            "gateways: [A]",
             "ports: []",
             "ports: [0]",
             "ports: [65536]",
@@ -384,6 +402,19 @@ fn documents() -> Vec<(bool, String)> {
             "other: a",
         ],
     );
+    add(
+        true,
+        "revision: TEXT",
+        &["0123456789ab", "'012345678901'", "null"],
+    );
+    add(
+        false,
+        "revision: TEXT",
+        &["0123456789aB", "0123456789a", "0123456789abc", "''", "1"],
+    );
+    let gateway = "mesh: {gateways: {egress: [{name: a-1, principal: a/ns/b/sa/c}]}}\n";
+    let rule = "hosts: {egress: {rules: [{name: a, action: deny, hosts: [a], gateways: [a-1]}]}}";
+    documents.push((true, format!("{gateway}{rule}")));
     let long = "a".repeat(64);
     documents.extend([
         (true, format!("tags: {{directionHeader: {long}}}")),
@@ -438,6 +469,8 @@ fn the_schema_is_never_stricter_than_the_reader() {
         "hosts: {egress: {rules: [{name: a, action: deny, hosts: ['1.2.3.4.5']}]}}",
         "hosts: {egress: {rules: [{name: a, action: deny, hosts: [a]}, {name: a, action: deny, hosts: [b]}]}}",
         "tags: {componentHeader: x-traffic-direction}",
+        "hosts: {egress: {rules: [{name: a, action: deny, hosts: [a], gateways: [a]}]}}",
+        "mesh: {gateways: {ingress: [{principal: a/ns/b/sa/c, name: a}, {principal: a/ns/b/sa/d, name: a}]}}",
     ] {
         assert!(PolicyFile::parse(text.as_bytes()).is_err(), "{text}");
         assert!(validator.is_valid(&yaml(text)), "{text}");

@@ -11,6 +11,12 @@ pub const MAX_RULE_NAME: usize = 63;
 /// Rule names that stand in metrics for decisions without a rule.
 pub const RESERVED_NAMES: [&str; 3] = ["default", "invalid-host", "sni-mismatch"];
 
+/// The longest name of a gateway.
+pub const MAX_GATEWAY_NAME: usize = 63;
+
+/// How many hexadecimal digits a revision has.
+pub const REVISION_DIGITS: usize = 12;
+
 /// The longest header name.
 pub const MAX_HEADER_NAME: usize = 64;
 
@@ -53,6 +59,7 @@ pub const POLICY: &[&str] = &[
     "deny",
     "tags",
     "metrics",
+    "revision",
 ];
 /// `mesh`
 pub const MESH: &[&str] = &[
@@ -66,9 +73,9 @@ pub const MESH: &[&str] = &[
 /// `mesh.gateways`
 pub const GATEWAYS: &[&str] = &["ingress", "egress"];
 /// `mesh.gateways.ingress[]`
-pub const INGRESS_GATEWAY: &[&str] = &["principal", "filtered"];
+pub const INGRESS_GATEWAY: &[&str] = &["name", "principal", "filtered", "namespace", "labels"];
 /// `mesh.gateways.egress[]`
-pub const EGRESS_GATEWAY: &[&str] = &["principal", "hosts"];
+pub const EGRESS_GATEWAY: &[&str] = &["name", "principal", "hosts", "namespace", "labels"];
 /// `components`
 pub const COMPONENTS: &[&str] = &["system"];
 /// `components.system`
@@ -82,6 +89,7 @@ pub const RULE: &[&str] = &[
     "name",
     "hosts",
     "action",
+    "gateways",
     "ports",
     "from",
     "notHosts",

@@ -23,13 +23,16 @@ pub(crate) struct Errors {
     /// The text that the document was read from, for the maps of its hosts; empty if it was not
     /// JSON.
     source: Arc<Vec<u8>>,
+    /// True if the document is what a filter was given.
+    pub(crate) is_for_filter: bool,
 }
 
 impl Errors {
-    pub(crate) fn new(source: Arc<Vec<u8>>) -> Self {
+    pub(crate) fn new(source: Arc<Vec<u8>>, is_for_filter: bool) -> Self {
         Self {
             errors: Vec::new(),
             source,
+            is_for_filter,
         }
     }
 
@@ -150,6 +153,17 @@ impl<'d> Node<'d> {
             entries,
             path: &self.path,
         })
+    }
+
+    /// The fields of the mapping here, whatever they are; `None` if it is none.
+    pub(crate) fn mapping(&self) -> Option<Fields<'_>> {
+        match self.document {
+            Document::Mapping(entries) => Some(Fields {
+                entries,
+                path: &self.path,
+            }),
+            _ => None,
+        }
     }
 
     pub(crate) fn string(&self, errors: &mut Errors) -> Option<&'d str> {

@@ -8,7 +8,7 @@ use crate::document::reader::{Errors, Node};
 use crate::host::pattern::{contains, parse_network};
 use crate::istio::gateway_service;
 use crate::model::names::{is_of_principal, read_namespaces};
-use crate::{Host, HostMap, HostPattern, Name, Pattern, Principal};
+use crate::{Host, HostMap, HostPattern, Name, Pattern, Principal, Vantage};
 
 /// Namespaces that every Kubernetes cluster has.
 const BUILT_IN_NAMESPACES: [&str; 2] = ["default", "kube-system"];
@@ -36,6 +36,14 @@ pub struct Mesh {
 /// A gateway of the mesh.
 #[derive(Debug, Clone)]
 pub struct Gateway {
+    /// What rules, manifests and explanations call it. Like its namespace and its labels it is
+    /// read by [`crate::Policy::from_document`] alone.
+    pub name: Option<Box<str>>,
+    /// The namespace of its pods, where that is not its identity's.
+    pub namespace: Option<Box<str>>,
+    /// The labels of its pods, keys and values in the order of the document; empty if none are
+    /// written.
+    pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Its identity.
     pub principal: Principal,
     /// True for an ingress gateway that runs the ingress filter: its tag can be believed.
@@ -155,6 +163,15 @@ impl Mesh {
             .find(|gateway| gateway.principal == *principal)
     }
 
+    /// The gateways of a vantage point; none at a sidecar.
+    pub fn gateways(&self, vantage: Vantage) -> &[Gateway] {
+        match vantage {
+            Vantage::Ingress => &self.ingress_gateways,
+            Vantage::Egress => &self.egress_gateways,
+            Vantage::Inbound | Vantage::Outbound => &[],
+        }
+    }
+
     /// The service of a gateway by Istio's convention, `NAME.NAMESPACE.svc.DOMAIN`: the account is
     /// named after it, with or without `-service-account`. `None` where that is no name.
     ///
@@ -233,6 +250,9 @@ impl Gateway {
             .get("hosts")
             .map_or_else(HostMap::default, |node| read_hosts(errors, node));
         Some(Self {
+            name: None,
+            namespace: None,
+            labels: Box::default(),
             principal: principal?,
             filtered: filtered?,
             hosts,

@@ -4,6 +4,7 @@
 pub(crate) mod caller_conditions;
 pub(crate) mod component;
 mod date;
+mod gateways;
 pub(crate) mod mesh;
 pub(crate) mod names;
 mod policy;

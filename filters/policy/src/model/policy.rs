@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use crate::document::fields::REVISION_DIGITS;
 use crate::document::reader::{Errors, Fields, Node};
 use crate::model::component::Components;
+use crate::model::gateways;
 use crate::{Action, ConfigError, Document, Mesh, Section, SniMode, Tags, Vantage};
 
 /// A policy, ready to decide. See [`Policy::decide`].
 #[derive(Debug, Clone)]
 pub struct Policy {
+    /// Which policy it is: what the document says, else of JSON the hash of its text, see
+    /// [`crate::revision`], and of a document nothing.
+    pub revision: Option<u64>,
     /// What is inside.
     pub mesh: Mesh,
     pub(crate) components: Components,
@@ -64,39 +69,42 @@ pub struct Deny {
 }
 
 impl Policy {
-    /// Reads a policy in JSON, as the filters get it. The text is kept: the names of hosts stay in it.
+    /// Reads a policy in JSON, as a filter gets it: with the rules of its own gateway, so that none
+    /// names gateways. The text is kept: the names of hosts stay in it.
     ///
     /// # Errors
     /// Every error of the document, each with its place.
     pub fn from_json(json: impl Into<Vec<u8>>) -> Result<Self, Vec<ConfigError>> {
         let source = Arc::new(json.into());
         let document = Document::from_json(&source).map_err(|error| vec![error])?;
-        Self::read_all(&document, Arc::clone(&source))
+        let mut errors = Errors::new(Arc::clone(&source), true);
+        let policy = Self::read(&mut errors, Node::root(&document));
+        let mut policy = read_without(errors, policy)?;
+        policy
+            .revision
+            .get_or_insert_with(|| crate::revision(&source));
+        Ok(policy)
     }
 
-    /// Reads a policy from its document.
+    /// Reads a policy from its document, with all that it says of gateways.
     ///
     /// # Errors
     /// Every error of the document, each with its place.
     pub fn from_document(document: &Document<'_>) -> Result<Self, Vec<ConfigError>> {
-        Self::read_all(document, Arc::default())
-    }
-
-    fn read_all(document: &Document<'_>, source: Arc<Vec<u8>>) -> Result<Self, Vec<ConfigError>> {
-        let mut errors = Errors::new(source);
-        let policy = Self::read(&mut errors, Node::root(document));
-        match errors.into_result(policy)? {
-            Some(policy) => Ok(policy),
-            None => Err(vec![ConfigError {
-                path: String::new(),
-                message: "cannot be read".to_owned(),
-                hint: "write a mapping with the fields of a policy".to_owned(),
-            }]),
-        }
+        let mut errors = Errors::new(Arc::default(), false);
+        let root = Node::root(document);
+        let mut policy = Self::read(&mut errors, root);
+        let (mesh, sections) = match &mut policy {
+            Some(policy) => (Some(&mut policy.mesh), policy.sections.as_mut_slice()),
+            None => Default::default(),
+        };
+        gateways::read(&mut errors, root, mesh, sections);
+        read_without(errors, policy)
     }
 
     fn read(errors: &mut Errors, root: Node<'_>) -> Option<Self> {
         let fields = root.fields(errors, crate::fields::POLICY)?;
+        let revision = read_revision(errors, fields.get("revision"));
         let mesh = Mesh::read(errors, fields.get("mesh"));
         let components = Components::read(errors, fields.get("components"));
         let sections = read_sections(errors, fields);
@@ -108,6 +116,7 @@ impl Policy {
         let callers = callers(&mesh, &components, &sections);
         mesh.know_namespaces(components.namespaces.iter().map(String::as_str));
         Some(Self {
+            revision,
             mesh,
             components,
             sections,
@@ -135,6 +144,30 @@ impl Policy {
             Vantage::Outbound => outbound,
         }
     }
+}
+
+/// The policy that was read, if it was read without an error.
+fn read_without(errors: Errors, policy: Option<Policy>) -> Result<Policy, Vec<ConfigError>> {
+    match errors.into_result(policy)? {
+        Some(policy) => Ok(policy),
+        None => Err(vec![ConfigError {
+            path: String::new(),
+            message: "cannot be read".to_owned(),
+            hint: "write a mapping with the fields of a policy".to_owned(),
+        }]),
+    }
+}
+
+fn read_revision(errors: &mut Errors, node: Option<Node<'_>>) -> Option<u64> {
+    let node = node?;
+    let text = node.string(errors)?;
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if text.len() == REVISION_DIGITS && text.bytes().all(is_digit) {
+        return u64::from_str_radix(text, 16).ok();
+    }
+    let hint = "write the 12 digits of 0-9 and a-f that `meridian check` prints, in quotes";
+    errors.add_quoted(&node.path, text, "is not a revision", hint);
+    None
 }
 
 /// The sections in the order of [`Vantage::ALL`]. Gateways refuse what no one wrote a rule for.

@@ -26,6 +26,9 @@ pub struct Rule {
     pub name: Box<str>,
     /// What it decides.
     pub action: Action,
+    /// The names of the gateways that it is limited to; empty for all. A filter has only the rules
+    /// of its own gateway, and there it is always empty.
+    pub gateways: Box<[Box<str>]>,
     /// The ports it is limited to; empty for all.
     pub ports: Vec<u16>,
     /// Who must be calling.
@@ -137,6 +140,15 @@ impl Section {
                 );
             }
         }
+        if errors.is_for_filter
+            && let Some(node) = fields.condition(errors, "gateways")
+        {
+            errors.add(
+                &node.path,
+                "is not for a filter, which does not know its gateway",
+                "give each gateway what `meridian render` writes for it",
+            );
+        }
         let mut ports = Vec::new();
         if let Some(node) = fields.condition(errors, "ports") {
             node.each(errors, |errors, node| {
@@ -170,6 +182,7 @@ impl Section {
         Some(Rule {
             name: name?,
             action: action?,
+            gateways: Box::default(),
             ports,
             from,
             not_hosts,

@@ -57,6 +57,13 @@ words! {
     }
 }
 
+impl Vantage {
+    /// True at the gateways, false at a sidecar.
+    pub const fn is_gateway(self) -> bool {
+        matches!(self, Self::Ingress | Self::Egress)
+    }
+}
+
 words! {
     /// What is decided on.
     Subject {

@@ -61,6 +61,13 @@ pub fn schema() -> Value {
                 "What is measured when a request has ended.",
                 optional(metrics()),
             ),
+            "revision" => (
+                "The revision of the policy that this is a part of, as it is rendered for one filter; not for people to write.",
+                optional(json!({
+                    "type": "string",
+                    "pattern": format!("^[0-9a-f]{{{}}}$", fields::REVISION_DIGITS),
+                })),
+            ),
             _ => return None,
         })
     });

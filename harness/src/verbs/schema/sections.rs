@@ -62,6 +62,18 @@ fn gateways() -> Value {
 fn gateway(fields: &[&str]) -> Value {
     object(fields, &["principal"], |field| {
         Some(match field {
+            "name" => (
+                "What rules, manifests and explanations call it, unique among all gateways.",
+                optional(reference("gatewayName")),
+            ),
+            "namespace" => (
+                "The namespace of its pods, where that is not its identity's.",
+                optional(reference("namespace")),
+            ),
+            "labels" => (
+                "The labels of its pods, by which manifests find them.",
+                optional(labels()),
+            ),
             "principal" => ("The gateway's identity.", reference("principal")),
             "filtered" => (
                 "True if it runs the ingress filter, so that its tag can be believed.",
@@ -73,6 +85,17 @@ fn gateway(fields: &[&str]) -> Value {
             ),
             _ => return None,
         })
+    })
+}
+
+fn labels() -> Value {
+    let value = r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$";
+    let key = r"^([a-z0-9.-]{1,253}\/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$";
+    json!({
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": key},
+        "additionalProperties": {"type": "string", "pattern": value},
     })
 }
 
@@ -149,6 +172,10 @@ pub(super) fn rule() -> Value {
             ),
             "hosts" => ("The hosts it is about.", condition(reference("host"))),
             "action" => ("What it says.", words!(Action)),
+            "gateways" => (
+                "Only at the gateways of these names; in the sections ingress and egress alone.",
+                condition(reference("gatewayName")),
+            ),
             "ports" => (
                 "Only these ports.",
                 condition(json!({"type": "integer", "minimum": 1, "maximum": u16::MAX})),

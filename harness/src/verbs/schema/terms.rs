@@ -57,6 +57,11 @@ pub(super) fn terms() -> Value {
             "pattern": format!("^[a-z0-9-]{{1,{}}}$", fields::MAX_RULE_NAME),
             "not": {"enum": fields::RESERVED_NAMES},
         },
+        "gatewayName": {
+            "description": "The name of a gateway.",
+            "type": "string",
+            "pattern": format!("^[a-z0-9-]{{1,{}}}$", fields::MAX_GATEWAY_NAME),
+        },
         "header": {
             "description": "A header name of its own.",
             "type": "string",
