@@ -137,6 +137,10 @@ impl<H: StreamHost> Evidence for HostEvidence<'_, H> {
     fn namespace(&self) -> Option<&str> {
         self.surroundings.namespace.as_deref()
     }
+
+    fn is_gateway(&self, _: &[Box<str>]) -> Option<bool> {
+        Some(true)
+    }
 }
 
 /// True if this is none of the proxy's own addresses; `None` where those are not known.

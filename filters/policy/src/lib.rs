@@ -42,8 +42,8 @@ mod revision;
 pub use document::fields;
 
 pub use decide::{
-    Caller, Candidate, DryRun, Evidence, PossibleReason, Reason, Refusal, Request, Standing, Unmet,
-    Verdict,
+    Caller, Candidate, DryRun, Evidence, GatewayError, PossibleReason, Reason, Refusal, Request,
+    Standing, Unmet, Verdict,
 };
 pub use document::fields::MAX_RULES;
 pub use document::{ConfigError, Document, StringList};

@@ -12,6 +12,8 @@ pub struct Explanation<'p> {
     pub policy: &'p Policy,
     /// Where.
     pub vantage: Vantage,
+    /// At which gateway, where that makes a difference.
+    pub gateway: Option<String>,
     /// On what.
     pub subject: Subject,
     /// What it decided.
@@ -25,6 +27,7 @@ impl<'p> Explanation<'p> {
         Self {
             policy,
             vantage,
+            gateway: query.gateway.clone(),
             subject,
             verdict: policy.decide(vantage, subject, &mut query.request()),
         }
@@ -88,6 +91,9 @@ impl<'p> Explanation<'p> {
         }
         if let Some(host) = verdict.host() {
             lines.push(format!("host       {host}"));
+        }
+        if let Some(gateway) = &self.gateway {
+            lines.push(format!("gateway    {gateway}"));
         }
         let header = &self.policy.tags.direction_header;
         match verdict.tags {

@@ -1,12 +1,13 @@
 //! A request or connection as a filter sees it: the arguments of `meridian explain`, and `request` in a
 //! file of expectations.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::SystemTime;
 
 use clap::Args;
-use meridian_policy::{Date, Principal, Request, Subject, Vantage};
+use meridian_policy::{Date, Policy, Principal, Request, Subject, Vantage};
 use serde::de::{Deserialize, Deserializer, Error};
 
 use crate::text::shell::word;
@@ -19,6 +20,9 @@ pub struct Query {
     #[arg(long, value_name = "VANTAGE", value_parser = parse_vantage)]
     #[serde(deserialize_with = "vantage")]
     pub at: Vantage,
+    /// The gateway by its name in the policy; needed where rules name gateways and there are several
+    #[arg(long, value_name = "NAME")]
+    pub gateway: Option<String>,
     /// Explain a connection that a gateway passes on unread: TLS passthrough or plain TCP
     #[arg(long)]
     #[serde(default)]
@@ -80,7 +84,7 @@ pub struct Misplaced {
     /// Its name.
     pub field: &'static str,
     /// Why, and what to write instead.
-    pub message: &'static str,
+    pub message: Cow<'static, str>,
 }
 
 impl Query {
@@ -89,7 +93,10 @@ impl Query {
     /// # Errors
     /// The first such field.
     pub fn validate(&self) -> Result<(), Misplaced> {
-        let misplaced = |field, message| Err(Misplaced { field, message });
+        let misplaced = |field, message: &'static str| {
+            let message = message.into();
+            Err(Misplaced { field, message })
+        };
         if !self.connection {
             return match self.authority {
                 Some(_) => Ok(()),
@@ -127,6 +134,20 @@ impl Query {
         }
     }
 
+    /// Fills in which gateway of the policy it is about.
+    ///
+    /// # Errors
+    /// If the policy has no gateway of this name there, or tells its gateways apart and none is named.
+    pub fn resolve_gateway(&mut self, policy: &Policy) -> Result<(), Misplaced> {
+        let gateway = policy.gateway(self.at, self.gateway.as_deref());
+        let gateway = gateway.map_err(|error| Misplaced {
+            field: "gateway",
+            message: error.to_string().into(),
+        })?;
+        self.gateway = gateway.map(str::to_owned);
+        Ok(())
+    }
+
     /// Whether it is a request or a connection.
     pub fn subject(&self) -> Subject {
         match self.connection {
@@ -148,6 +169,7 @@ impl Query {
             tag: self.tag.as_deref().map(str::as_bytes),
             forwarded: self.forwarded,
             namespace: self.namespace.as_deref(),
+            gateway: self.gateway.as_deref(),
             today: Some(self.today.unwrap_or_else(today)),
             ..Request::new(self.authority.as_deref().unwrap_or_default().as_bytes())
         }
@@ -160,6 +182,7 @@ impl Query {
         let given = |value: &Option<String>| value.clone();
         let options = [
             ("at", Some(self.at.to_string())),
+            ("gateway", given(&self.gateway)),
             ("authority", given(&self.authority)),
             ("source", self.source.map(|address| address.to_string())),
             (

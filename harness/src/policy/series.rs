@@ -9,17 +9,32 @@ use meridian_policy::{Action, ComponentType, Direction, Policy, PossibleReason, 
 /// The most series of `metric` that one proxy has at a vantage point, as Prometheus counts them: a
 /// histogram has one for each bucket, one for the rest, a sum and a count.
 pub fn of(policy: &Policy, vantage: Vantage, metric: &Metric) -> usize {
-    let is_gateway = matches!(vantage, Vantage::Ingress | Vantage::Egress);
     let directions = Direction::ALL.len();
+    // A gateway has the rules that name it and those that name none; of the gateways without a name
+    // none has more than one that has.
+    let gateways = policy.mesh.gateways(vantage).iter();
+    let gateways: Vec<&str> = gateways
+        .filter_map(|gateway| gateway.name.as_deref())
+        .collect();
     let count = |subject, what: fn(&PossibleReason<'_>) -> Option<Action>| {
-        let reasons = policy.possible_reasons(vantage, subject);
-        reasons.filter(|reason| what(reason).is_some()).count()
+        let at = |gateway: Option<&&str>| {
+            let is_here = |reason: &PossibleReason<'_>| {
+                let names = reason.gateways;
+                names.is_empty() || names.iter().any(|name| gateway == Some(&&**name))
+            };
+            let reasons = policy.possible_reasons(vantage, subject);
+            reasons
+                .filter(|reason| what(reason).is_some() && is_here(reason))
+                .count()
+        };
+        let most = gateways.iter().map(|gateway| at(Some(gateway))).max();
+        most.unwrap_or_else(|| at(None))
     };
     let series = match metric.name {
         name if name == REQUESTS.name => {
             count(Subject::Request, |reason| reason.decided) * directions * ComponentType::ALL.len()
         }
-        name if name == CONNECTIONS.name && is_gateway => {
+        name if name == CONNECTIONS.name && vantage.is_gateway() => {
             count(Subject::Connection, |reason| reason.decided) * directions
         }
         // What connections add is among what requests have.

@@ -11,6 +11,7 @@ mod docs;
 mod examples;
 mod expectations;
 mod explain;
+mod gateways;
 mod golden;
 mod help;
 mod learn;

@@ -26,7 +26,7 @@ use crate::certificates::Certificates;
 use crate::echo::Echo;
 use bootstrap::{Listener, Transport};
 use check::Observer;
-use meridian_vectors::{Case, Vectors};
+use meridian_vectors::{Case, Vectors, at_gateway};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_vector_through_real_envoy() -> anyhow::Result<()> {
@@ -153,7 +153,9 @@ impl World {
             if listeners.contains_key(&key) {
                 continue;
             }
-            let document = serde_json::to_vec(&vectors.document)?;
+            let gateway = key.gateway.as_deref();
+            let document = at_gateway(&vectors.document, case.at, gateway);
+            let document = serde_json::to_vec(&document)?;
             let filters = Filters::new(self.modules.clone(), &PolicyFile::parse(&document)?);
             listeners.insert(
                 key,
@@ -171,16 +173,26 @@ impl World {
     }
 }
 
-/// What makes cases share a listener: policy, vantage point, kind of connection.
-type Key = (String, Vantage, Transport, bool);
+/// What makes cases share a listener.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    policy: String,
+    at: Vantage,
+    gateway: Option<String>,
+    transport: Transport,
+    is_tls: bool,
+}
 
 fn key(vectors: &Vectors, case: &Case) -> Key {
-    (
-        vectors.policy_name.clone(),
-        case.at,
-        Transport::of(case),
-        case.is_tls(),
-    )
+    // Of no case is it an error: they are read with their policies.
+    let gateway = case.gateway(&vectors.policy).ok().flatten();
+    Key {
+        policy: vectors.policy_name.clone(),
+        at: case.at,
+        gateway: gateway.map(str::to_owned),
+        transport: Transport::of(case),
+        is_tls: case.is_tls(),
+    }
 }
 
 fn server_names<'c>(cases: impl Iterator<Item = &'c Case>) -> Vec<String> {

@@ -20,6 +20,9 @@ pub struct Case {
     /// The filter that is asked.
     #[serde(deserialize_with = "vantage")]
     pub at: Vantage,
+    /// The gateway, where rules of the policy name gateways and there are several.
+    #[serde(default)]
+    pub gateway: Option<String>,
     /// What the filter sees as `:authority`; `None` where no filter is ever asked.
     #[serde(default)]
     pub authority: Option<Bytes>,

@@ -8,7 +8,8 @@
 use std::collections::BTreeSet;
 
 use meridian_policy::{
-    Action, Date, Document, Policy, Principal, Request, Subject, TagWrite, Verdict,
+    Action, Date, Document, GatewayError, Policy, Principal, Request, Subject, TagWrite, Vantage,
+    Verdict,
 };
 use serde::de::Deserialize;
 
@@ -41,6 +42,7 @@ pub const FILES: &[(&str, &str)] = texts![
     "dry-run-sections.yaml",
     "dry-run.yaml",
     "expires.yaml",
+    "gateways.yaml",
     "ipv4-spellings.yaml",
     "ipv6.yaml",
     "precedence.yaml",
@@ -135,6 +137,8 @@ impl Vectors {
         for case in &written.cases {
             case.validate()
                 .map_err(|error| format!("`{}`: {error}", case.name))?;
+            case.gateway(&policy)
+                .map_err(|error| format!("`{}`: gateway: {error}", case.name))?;
         }
         Ok(Self {
             file,
@@ -181,7 +185,50 @@ pub fn count() -> usize {
     requests.sum::<usize>() + connections
 }
 
+/// The document that the filter at a gateway is given, or at a sidecar: without the rules of other
+/// gateways, and without the names of those that are left.
+pub fn at_gateway(
+    document: &yaml_serde::Value,
+    vantage: Vantage,
+    gateway: Option<&str>,
+) -> yaml_serde::Value {
+    let mut document = document.clone();
+    let Some(hosts) = document.get_mut("hosts") else {
+        return document;
+    };
+    for each in Vantage::ALL {
+        let gateway = gateway.filter(|_| *each == vantage);
+        let rules = hosts
+            .get_mut(each.as_str())
+            .and_then(|section| section.get_mut("rules"));
+        let Some(yaml_serde::Value::Sequence(rules)) = rules else {
+            continue;
+        };
+        rules.retain(|rule| match rule.get("gateways") {
+            Some(yaml_serde::Value::Sequence(names)) => {
+                names.iter().any(|name| name.as_str() == gateway)
+            }
+            _ => true,
+        });
+        for rule in rules
+            .iter_mut()
+            .filter_map(yaml_serde::Value::as_mapping_mut)
+        {
+            rule.remove("gateways");
+        }
+    }
+    document
+}
+
 impl Case {
+    /// The gateway that the case is at, where that makes a difference.
+    ///
+    /// # Errors
+    /// If the policy has no such gateway, or has several and none is named.
+    pub fn gateway<'p>(&self, policy: &'p Policy) -> Result<Option<&'p str>, GatewayError<'p>> {
+        policy.gateway(self.at, self.gateway.as_deref())
+    }
+
     /// The decision of a policy; `None` where no filter is ever asked.
     pub fn decide(&self, policy: &Policy) -> Option<Verdict> {
         self.ask(policy, |request| {
@@ -206,6 +253,8 @@ impl Case {
         request.tag = tag.as_deref();
         request.forwarded = self.sends("x-forwarded-for");
         request.namespace = Some(&self.namespace);
+        // Of no case is it an error: they are read with their policies.
+        request.gateway = self.gateway(policy).ok().flatten();
         // Any day will do between the two that expires.yaml names; real Envoy has its own clock.
         request.today = Date::parse("2026-11-24");
         Some(question(&mut request))

@@ -124,6 +124,7 @@ fn is_missing<E: Evidence>(unmet: Unmet, facts: &mut Facts<'_, E>) -> bool {
         }
         Unmet::Cidrs | Unmet::NotCidrs => facts.source().is_none(),
         Unmet::Expires => facts.evidence.today().is_none(),
+        Unmet::Gateways => facts.evidence.is_gateway(&[]).is_none(),
         Unmet::HostUnknown => true,
         Unmet::HostPort | Unmet::Ports | Unmet::NotHosts | Unmet::Directions => false,
     }

@@ -12,6 +12,8 @@ use crate::{Action, Authority, CallerConditions, Direction, Evidence, Principal,
 /// The condition that keeps a rule from taking part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unmet {
+    /// `gateways`
+    Gateways,
     /// The port of the host pattern.
     HostPort,
     /// A rule that allows needs a host, and a connection can go to one that is not known.
@@ -38,7 +40,14 @@ pub enum Unmet {
     NotCidrs,
 }
 
-/// The first condition that keeps the rule from taking part, beside its hosts and their ports;
+/// True if the rule is one of other gateways.
+pub(super) fn is_of_others<E: Evidence>(rule: &Rule, facts: &Facts<'_, E>) -> bool {
+    let is_one = facts.evidence.is_gateway(&rule.gateways);
+    // Not to know the gateway never helps the caller.
+    !is_one.unwrap_or(rule.action == Action::Deny) && !rule.gateways.is_empty()
+}
+
+/// The first condition that keeps the rule from taking part, beside its gateways, hosts and ports;
 /// `None` when all hold.
 pub(super) fn unmet<E: Evidence>(
     rule: &Rule,

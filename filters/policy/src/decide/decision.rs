@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::decide::conditions::unmet;
+use crate::decide::conditions::{is_of_others, unmet};
 use crate::decide::direction::direction;
 use crate::decide::facts::Facts;
 use crate::decide::target::target;
@@ -197,9 +197,13 @@ pub(crate) fn for_each_rule<'s, E: Evidence>(
         let Some((index, rule)) = section.rule(rank) else {
             return ControlFlow::Continue(());
         };
-        let is_other_port = only_port
-            .is_some_and(|only| !facts.port_holds(rule.action, authority, &|port| port == only));
-        let unmet = if is_other_port {
+        let is_other_port = |facts: &mut Facts<'_, E>| {
+            only_port
+                .is_some_and(|only| !facts.port_holds(rule.action, authority, &|port| port == only))
+        };
+        let unmet = if is_of_others(rule, facts) {
+            Some(Unmet::Gateways)
+        } else if is_other_port(facts) {
             Some(Unmet::HostPort)
         } else {
             unmet(rule, authority, direction, facts)

@@ -31,6 +31,9 @@ pub trait Evidence {
     fn today(&self) -> Option<Date>;
     /// The namespace of the workload that the proxy serves.
     fn namespace(&self) -> Option<&str>;
+    /// Whether the proxy is one of these gateways; `None` where it is not known which one it is. A
+    /// filter is never asked: it has the rules of its own gateway, and they name none.
+    fn is_gateway(&self, names: &[Box<str>]) -> Option<bool>;
 }
 
 /// Evidence that is known beforehand: the command line's and the tests' requests.
@@ -60,6 +63,8 @@ pub struct Request<'r> {
     pub today: Option<Date>,
     /// See [`Evidence::namespace`].
     pub namespace: Option<&'r str>,
+    /// The name of the gateway, see [`Evidence::is_gateway`].
+    pub gateway: Option<&'r str>,
 }
 
 impl<'r> Request<'r> {
@@ -105,5 +110,9 @@ impl Evidence for Request<'_> {
     }
     fn namespace(&self) -> Option<&str> {
         self.namespace
+    }
+    fn is_gateway(&self, names: &[Box<str>]) -> Option<bool> {
+        let gateway = self.gateway?;
+        Some(names.iter().any(|name| **name == *gateway))
     }
 }

@@ -7,6 +7,8 @@ use crate::{Action, Mode, Policy, Reason, SniMode, Subject, Vantage};
 pub struct PossibleReason<'p> {
     /// The metric label `rule`.
     pub rule: &'p str,
+    /// The gateways that it is limited to; empty for all.
+    pub gateways: &'p [Box<str>],
     /// What is decided for it; `None` where it never decides.
     pub decided: Option<Action>,
     /// What a dry run can say for it; `None` where it never does.
@@ -47,6 +49,7 @@ impl Policy {
         let without_rule = [
             PossibleReason {
                 rule: "default",
+                gateways: &[],
                 decided: Some(if is_enforced {
                     section.default
                 } else {
@@ -56,11 +59,13 @@ impl Policy {
             },
             PossibleReason {
                 rule: "invalid-host",
+                gateways: &[],
                 decided: Some(Action::Deny),
                 dry_run: None,
             },
             PossibleReason {
                 rule: "sni-mismatch",
+                gateways: &[],
                 decided: sni.contains(&SniMode::Deny).then_some(Action::Deny),
                 dry_run: sni.contains(&SniMode::DryRun).then_some(Action::Deny),
             },
@@ -69,6 +74,7 @@ impl Policy {
             let decides = is_enforced && !rule.dry_run;
             PossibleReason {
                 rule: &rule.name,
+                gateways: &rule.gateways,
                 decided: decides.then_some(rule.action),
                 dry_run: (!decides).then_some(rule.action),
             }

@@ -136,7 +136,18 @@ pub fn decide_connection(
     vantage: Vantage,
     connection: &PlainConnection,
 ) -> Verdict {
+    decide_connection_at(policy, vantage, None, connection)
+}
+
+/// The same of one of several gateways.
+pub fn decide_connection_at(
+    policy: &Policy,
+    vantage: Vantage,
+    gateway: Option<&str>,
+    connection: &PlainConnection,
+) -> Verdict {
     let mut asked = Request {
+        gateway,
         source: connection.source,
         destination: connection.destination,
         destination_port: connection.destination_port,

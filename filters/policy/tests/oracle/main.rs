@@ -2,6 +2,7 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 mod connections;
+mod gateways;
 mod matching;
 mod properties;
 mod scan;

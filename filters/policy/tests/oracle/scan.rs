@@ -65,6 +65,16 @@ impl Expected {
 
 /// What the compiled policy says of the request.
 pub fn decide(policy: &Policy, vantage: Vantage, request: &PlainRequest) -> Verdict {
+    decide_at(policy, vantage, None, request)
+}
+
+/// The same of one of several gateways.
+pub fn decide_at(
+    policy: &Policy,
+    vantage: Vantage,
+    gateway: Option<&str>,
+    request: &PlainRequest,
+) -> Verdict {
     let cluster = request.cluster.as_ref().map(PlainCluster::name);
     let mut asked = Request::new(&request.authority);
     asked.source = request.source;
@@ -77,6 +87,7 @@ pub fn decide(policy: &Policy, vantage: Vantage, request: &PlainRequest) -> Verd
     asked.forwarded = request.forwarded;
     asked.namespace = request.namespace;
     asked.today = request.today.and_then(Date::parse);
+    asked.gateway = gateway;
     policy.decide(vantage, Subject::Request, &mut asked)
 }
 

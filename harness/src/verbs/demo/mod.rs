@@ -167,6 +167,7 @@ fn judge<'s>(policy: &Policy, scenario: &'s Scenario) -> Vec<(&'s Hop, Verdict)>
     for hop in &scenario.hops {
         let mut request = Request {
             tag: tag.as_deref().map(str::as_bytes),
+            gateway: policy.first_gateway(hop.vantage),
             ..hop.request(scenario)
         };
         let verdict = policy.decide(hop.vantage, hop.subject, &mut request);

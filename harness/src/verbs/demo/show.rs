@@ -106,6 +106,7 @@ pub(super) fn observed_json(policy: &Policy, observed: &Observed<'_>) -> Value {
             let mut explanation = Explanation {
                 policy,
                 vantage: hop.vantage,
+                gateway: policy.first_gateway(hop.vantage).map(str::to_owned),
                 subject: hop.subject,
                 verdict: verdict.clone(),
             }

@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 
 use meridian_policy::{
-    Action, Candidate, Direction, Host, HostPattern, Policy, Request, Standing, Subject, Unmet,
-    Vantage,
+    Action, Candidate, Direction, Host, HostPattern, Policy, Request, Rule, Standing, Subject,
+    Unmet, Vantage,
 };
 use serde_json::{Value, json};
 
@@ -198,7 +198,7 @@ fn words(
             let reason = if missing {
                 missing_evidence(unmet, request)
             } else {
-                condition(unmet, candidate, request, known)
+                condition(unmet, candidate, rule, request, known)
             };
             ("condition", reason)
         }
@@ -208,6 +208,7 @@ fn words(
 /// The field of the policy that does not hold.
 fn field(unmet: Unmet) -> &'static str {
     match unmet {
+        Unmet::Gateways => "gateways",
         Unmet::HostPort | Unmet::HostUnknown => "hosts",
         Unmet::Ports => "ports",
         Unmet::NotHosts => "notHosts",
@@ -231,6 +232,7 @@ fn missing_evidence(unmet: Unmet, request: &Request<'_>) -> String {
         Unmet::Cidrs | Unmet::NotCidrs => {
             format!("{field} needs a source address, and the connection has none")
         }
+        Unmet::Gateways => format!("{field} needs the name of the gateway, which is not known"),
         Unmet::HostUnknown => {
             "where the connection is to go is not known, which never allows it".to_owned()
         }
@@ -239,7 +241,13 @@ fn missing_evidence(unmet: Unmet, request: &Request<'_>) -> String {
     }
 }
 
-fn condition(unmet: Unmet, candidate: &Candidate, request: &Request<'_>, known: &Known) -> String {
+fn condition(
+    unmet: Unmet,
+    candidate: &Candidate,
+    rule: Option<&Rule>,
+    request: &Request<'_>,
+    known: &Known,
+) -> String {
     let field = field(unmet);
     let peer = request.peer.as_ref().map(ToString::to_string);
     let peer = peer.unwrap_or_default();
@@ -250,6 +258,13 @@ fn condition(unmet: Unmet, candidate: &Candidate, request: &Request<'_>, known: 
         .map(|source| source.to_canonical().to_string());
     let source = source.unwrap_or_default();
     match unmet {
+        Unmet::Gateways => {
+            let gateways = rule.map(|rule| rule.gateways.join(", "));
+            format!(
+                "it holds at other gateways: {}",
+                gateways.unwrap_or_default()
+            )
+        }
         // Always for want of evidence.
         Unmet::HostUnknown => missing_evidence(unmet, request),
         Unmet::HostPort => {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use clap::Args;
 
 use crate::policy::query::{Misplaced, Query};
@@ -32,12 +33,12 @@ pub struct ExplainArgs {
 /// # Errors
 /// If an argument cannot stand beside the others, or the policy cannot be read.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let query = &args.query;
-    if let Err(Misplaced { field, message }) = query.validate() {
-        anyhow::bail!("--{field} {message}");
-    }
+    let misplaced = |Misplaced { field, message }| anyhow!("--{field} {message}");
+    let mut query = args.query.clone();
+    query.validate().map_err(misplaced)?;
     let file = PolicyFile::load(Some(&args.policy))?;
-    let explanation = Explanation::of(&file.policy, query);
+    query.resolve_gateway(&file.policy).map_err(misplaced)?;
+    let explanation = Explanation::of(&file.policy, &query);
     let rows = candidate_rows::rows(&file, query.at, query.subject(), &mut query.request());
     if args.json {
         let mut value = explanation.to_json();

@@ -75,6 +75,9 @@ pub fn block(rule: &ProposedRule, indent: usize, callers: &Callers) -> String {
         }
     }
     lines.push("  action: allow".to_owned());
+    if let Some(gateway) = &rule.gateway {
+        lines.push(format!("  gateways: [{}]", yaml(gateway)));
+    }
     if !rule.namespaces.is_empty() {
         // Namespaces are labels: as a plain scalar one could be a number or `true`.
         let names: Vec<String> = rule.namespaces.iter().map(|name| yaml(name)).collect();
@@ -122,6 +125,9 @@ pub fn object(rule: &ProposedRule) -> Value {
         .flat_map(|pattern| pattern.texts())
         .collect();
     let mut object = json!({"name": rule.name, "hosts": hosts, "action": "allow"});
+    if let Some(gateway) = &rule.gateway {
+        object["gateways"] = json!([gateway]);
+    }
     if !rule.namespaces.is_empty() {
         object["from"] = json!({"namespaces": rule.namespaces});
     }

@@ -19,6 +19,8 @@ pub struct ProposedRule {
     pub at: Vantage,
     /// Its name, which no rule of the policy has.
     pub name: String,
+    /// The only gateway; `None` for all.
+    pub gateway: Option<String>,
     /// The hosts, in the order of their names.
     pub hosts: Vec<ProposedHost>,
     /// The namespaces that may call; empty for all callers.
@@ -64,13 +66,15 @@ impl ProposedHost {
 
 /// How rules are made.
 #[derive(Debug, Clone, Copy)]
-pub struct Grouping {
+pub struct Grouping<'g> {
     /// From how many names on they become a wildcard; 0 is never.
     pub wildcard_threshold: usize,
     /// A rule at egress says which namespaces may call.
     pub by_caller: bool,
     /// Hosts to be looked at first get rules of their own.
     pub include_suspicious: bool,
+    /// The only gateway that rules are for; `None` for all.
+    pub gateway: Option<&'g str>,
 }
 
 /// Makes rules of what may be proposed. What it cannot propose after all is added to what is to be
@@ -79,7 +83,7 @@ pub fn rules<'o>(
     judge: &Judge<'o>,
     at: Vantage,
     judged: &mut Judged<'o>,
-    grouping: Grouping,
+    grouping: Grouping<'_>,
 ) -> Vec<ProposedRule> {
     let callers = &judge.observations.callers;
     let by_caller = grouping.by_caller && at == Vantage::Egress;
@@ -121,7 +125,7 @@ pub fn rules<'o>(
             last.hosts.extend(patterns);
             continue;
         }
-        rules.push(rule(at, owner, patterns, namespaces, &mut names));
+        rules.push(rule(at, owner, patterns, namespaces, grouping, &mut names));
     }
     judged.without_room = rules.len().saturating_sub(room);
     rules.truncate(room);
@@ -135,7 +139,8 @@ pub fn rules<'o>(
                 };
                 let pattern = exact(at, open);
                 let reasons = each.reasons.clone();
-                let rule = rule(at, open.host, vec![pattern], namespaces, &mut names);
+                let patterns = vec![pattern];
+                let rule = rule(at, open.host, patterns, namespaces, grouping, &mut names);
                 rules.push(ProposedRule { reasons, ..rule });
             }
         }
@@ -148,6 +153,7 @@ fn rule(
     owner: &str,
     hosts: Vec<ProposedHost>,
     namespaces: Vec<String>,
+    grouping: Grouping<'_>,
     names: &mut HashSet<String>,
 ) -> ProposedRule {
     let mut tally = Tally::default();
@@ -157,6 +163,7 @@ fn rule(
     ProposedRule {
         at,
         name: name_of(owner, names),
+        gateway: grouping.gateway.map(str::to_owned),
         hosts,
         namespaces,
         tally,
@@ -221,7 +228,7 @@ fn patterns(
     owner: &str,
     hosts: Vec<Open<'_>>,
     suspicious: &Parents,
-    grouping: Grouping,
+    grouping: Grouping<'_>,
 ) -> Vec<ProposedHost> {
     // Below a public suffix everybody can have names; `owned_by` gives none there, and the host stands
     // for itself.

@@ -71,6 +71,8 @@ pub struct Judged<'o> {
 pub struct Judge<'j> {
     /// The policy that the proposals are for.
     pub file: Option<&'j PolicyFile>,
+    /// The gateway of each vantage, by [`Vantage::index`], where it makes a difference.
+    pub gateways: [Option<&'j str>; 4],
     /// What was seen.
     pub observations: &'j Observations,
     /// Hosts that were asked for less often are one-offs.
@@ -211,6 +213,7 @@ impl<'j> Judge<'j> {
             let authority = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
             for (caller, _) in &tally.callers {
                 let mut request = request(&authority, self.observations.callers.get(*caller));
+                request.gateway = self.gateways[at.index()];
                 let candidates = file.policy.candidates(at, Subject::Request, &mut request);
                 if winner(&file.policy, at, &candidates) == Some(Action::Allow) {
                     continue;
@@ -258,14 +261,15 @@ fn denying(policy: &Policy, at: Vantage, candidates: &[Candidate]) -> Option<Str
     let rules = &policy.section(at).rules;
     let mut denying = candidates.iter().filter_map(|candidate| {
         let rule = rules.get(candidate.rule)?;
-        let has_expired = matches!(
+        // It holds for nobody any more, or elsewhere.
+        let holds_no_more = matches!(
             candidate.standing,
             Standing::Condition {
-                unmet: Unmet::Expires,
+                unmet: Unmet::Expires | Unmet::Gateways,
                 ..
             }
         );
-        (rule.action == Action::Deny && !has_expired).then(|| rule.name.to_string())
+        (rule.action == Action::Deny && !holds_no_more).then(|| rule.name.to_string())
     });
     denying.next()
 }

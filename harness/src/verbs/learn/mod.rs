@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::{Args, ValueEnum, ValueHint};
 use jiff::{SpanRelativeTo, Timestamp, civil};
 use meridian_policy::Vantage;
@@ -51,6 +51,10 @@ pub struct LearnArgs {
     /// none counts as one of it
     #[arg(long, value_name = "VANTAGE", value_parser = crate::policy::query::parse_vantage)]
     pub at: Option<Vantage>,
+    /// The logs are those of this gateway of the policy: take only entries of its vantage, and propose
+    /// rules for it alone; needed where rules name gateways and there are several
+    #[arg(long, value_name = "NAME", requires = "policy")]
+    pub gateway: Option<String>,
     /// Read only entries from this time on: a time, a date, or how long ago, such as
     /// 2026-11-24T10:00:00Z, 2026-11-24 or 2h
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -108,8 +112,13 @@ pub fn run(args: &LearnArgs) -> anyhow::Result<ExitCode> {
         !needs_policy || policy.is_some(),
         "--format diff needs --policy FILE, the file to change"
     );
+    let file = policy.as_ref().map(|(_, file)| file);
+    let gateway = match (&args.gateway, file) {
+        (Some(name), Some(file)) => Some(gateway_of(file, args.at, name)?),
+        _ => None,
+    };
     let selection = Selection {
-        at: args.at,
+        at: gateway.map(|(vantage, _)| vantage).or(args.at),
         since: args.since,
         until: args.until,
         all: args.all,
@@ -122,8 +131,7 @@ pub fn run(args: &LearnArgs) -> anyhow::Result<ExitCode> {
             observations.without_vantage
         );
     }
-    let file = policy.as_ref().map(|(_, file)| file);
-    let learned = learn(args, &observations, file);
+    let learned = learn(args, &observations, file, gateway)?;
     let text = if args.json {
         format!("{}\n", fragment::json(&learned))
     } else {
@@ -146,12 +154,25 @@ fn learn<'o>(
     args: &LearnArgs,
     observations: &'o Observations,
     file: Option<&'o PolicyFile>,
-) -> Learned<'o> {
+    gateway: Option<(Vantage, &'o str)>,
+) -> anyhow::Result<Learned<'o>> {
     let service_domain = file.map_or("cluster.local", |file| {
         file.policy.mesh.service_domain.as_str()
     });
+    let mut gateways = [None; 4];
+    for (vantage, at) in Vantage::ALL.iter().zip(&mut gateways) {
+        *at = match (gateway, file) {
+            (Some((place, name)), _) if place == *vantage => Some(name),
+            (None, Some(file)) if observations.has_hosts(*vantage) => file
+                .policy
+                .gateway(*vantage, None)
+                .map_err(|error| anyhow!("--gateway {error}"))?,
+            _ => None,
+        };
+    }
     let judge = Judge {
         file,
+        gateways,
         observations,
         min_requests: args.min_requests,
         service_domain,
@@ -160,6 +181,7 @@ fn learn<'o>(
         wildcard_threshold: args.wildcard_threshold,
         by_caller: args.by_caller || file.is_some_and(names_callers),
         include_suspicious: args.include_suspicious,
+        gateway: gateway.map(|(_, name)| name),
     };
     let mut learned = Learned {
         rules: Vec::new(),
@@ -176,7 +198,24 @@ fn learn<'o>(
         learned.allowed += judged.allowed;
         learned.without_room += judged.without_room;
     }
-    learned
+    Ok(learned)
+}
+
+/// The gateway of this name, and its vantage.
+fn gateway_of<'f>(
+    file: &'f PolicyFile,
+    at: Option<Vantage>,
+    name: &str,
+) -> anyhow::Result<(Vantage, &'f str)> {
+    let mut errors = Vec::new();
+    for vantage in at.map_or(vec![Vantage::Ingress, Vantage::Egress], |at| vec![at]) {
+        match file.policy.gateway(vantage, Some(name)) {
+            Ok(Some(gateway)) => return Ok((vantage, gateway)),
+            Ok(None) => {}
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    bail!("--gateway {name:?} {}", errors.join(". It "))
 }
 
 /// True if a rule at egress says who may call by identity.

@@ -156,6 +156,11 @@ impl Observations {
             .collect()
     }
 
+    /// True if a host was seen at the vantage.
+    pub fn has_hosts(&self, vantage: Vantage) -> bool {
+        !self.hosts[vantage.index()].is_empty()
+    }
+
     fn observed(&mut self, vantage: Vantage, host: &str) -> Option<&mut Observed> {
         if !self.hosts[vantage.index()].contains_key(host) {
             if self.hosts.iter().map(HashMap::len).sum::<usize>() >= self.max_hosts {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use meridian_policy::{Action, ComponentType, Direction, DirectionEvidence};
+use meridian_policy::{Action, ComponentType, Direction, DirectionEvidence, Policy};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny};
 use serde_json::{Value, json};
 
@@ -129,12 +129,12 @@ impl Expect {
     }
 }
 
-/// Reads a file of expectations.
+/// Reads a file of expectations of a policy.
 ///
 /// # Errors
 /// One for every case that is wrong, with its place in the document; one when the document is not
 /// a list.
-pub fn read(text: &str) -> Result<Vec<Case>, Vec<String>> {
+pub fn read(text: &str, policy: &Policy) -> Result<Vec<Case>, Vec<String>> {
     yaml::bound(text).map_err(|large| {
         let hint = TooLarge::HINT;
         vec![format!("{}: {large}; {hint}", large.path)]
@@ -166,8 +166,11 @@ pub fn read(text: &str) -> Result<Vec<Case>, Vec<String>> {
                 };
                 errors.push(format!("[{index}]{path}: {}", error.inner()));
             }
-            Ok(case) => {
-                if let Err(Misplaced { field, message }) = case.request.validate() {
+            Ok(mut case) => {
+                let request = &mut case.request;
+                let valid = request.validate();
+                let found = valid.and_then(|()| request.resolve_gateway(policy));
+                if let Err(Misplaced { field, message }) = found {
                     errors.push(format!("[{index}].request.{field}: {message}"));
                 }
                 if empty {

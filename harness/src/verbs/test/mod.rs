@@ -46,7 +46,7 @@ pub fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
     let mut outcomes = Vec::new();
     let mut errors = Vec::new();
     for path in &args.files {
-        match load(path)? {
+        match load(path, &policy)? {
             Ok(cases) => {
                 let cases = cases.iter().enumerate();
                 outcomes.extend(
@@ -89,12 +89,12 @@ pub fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Reads a file; the inner error is what is wrong with its text.
-fn load(path: &Path) -> anyhow::Result<Result<Vec<Case>, Vec<String>>> {
+/// Reads a file of expectations of a policy; the inner error is what is wrong with its text.
+fn load(path: &Path, policy: &PolicyFile) -> anyhow::Result<Result<Vec<Case>, Vec<String>>> {
     let bytes = std::fs::read(path)
         .with_context(|| format!("cannot read the expectations {}", path.display()))?;
     Ok(match std::str::from_utf8(&bytes) {
-        Ok(text) => read(text),
+        Ok(text) => read(text, &policy.policy),
         Err(_) => Err(vec!["is not UTF-8; save the file in UTF-8".to_owned()]),
     })
 }

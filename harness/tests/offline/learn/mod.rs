@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 mod callers;
 mod diff;
+mod gateways;
 mod never_proposed;
 
 const SHOP: &str = "spiffe://cluster.local/ns/shop/sa/cart";

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use meridian_policy::{
-    Action, CallerConditions, Direction, Host, HostPattern, Mesh, Pattern, Principal,
+    Action, CallerConditions, Direction, Gateway, Host, HostPattern, Mesh, Pattern, Principal,
     PrincipalPattern, Rule, Vantage,
 };
 
@@ -21,11 +21,33 @@ pub(super) struct Contradiction {
 
 /// The contradiction in a rule's conditions, if there is one.
 pub(super) fn contradiction(mesh: &Mesh, vantage: Vantage, rule: &Rule) -> Option<Contradiction> {
-    directions(mesh, vantage, rule).or_else(|| {
+    let by_place = gateways(mesh, vantage, rule).or_else(|| directions(mesh, vantage, rule));
+    by_place.or_else(|| {
         let from = rule.from.as_deref()?;
         no_identity(vantage, rule.action, from)
             .or_else(|| no_principal(from))
             .or_else(|| excluded(from))
+    })
+}
+
+/// Gateways none of which runs the filter, where others do.
+fn gateways(mesh: &Mesh, vantage: Vantage, rule: &Rule) -> Option<Contradiction> {
+    if vantage != Vantage::Ingress || rule.gateways.is_empty() {
+        return None;
+    }
+    let gateways = mesh.ingress_gateways.iter();
+    let filtered: Vec<&Gateway> = gateways.filter(|gateway| gateway.filtered).collect();
+    let is_named = |gateway: &&Gateway| {
+        let name = gateway.name.as_deref();
+        name.is_some_and(|name| rule.gateways.iter().any(|named| **named == *name))
+    };
+    if filtered.is_empty() || filtered.iter().any(is_named) {
+        return None;
+    }
+    Some(Contradiction {
+        field: "gateways",
+        message: "names no gateway that runs the filter".to_owned(),
+        hint: "name one that is filtered, or write `filtered: true` at the gateway if it is",
     })
 }
 
