@@ -102,16 +102,12 @@ fn apply(filter: &Value, bootstrap: &mut Value, discovered: &Path) {
             for patch in patches(filter, "HTTP_FILTER") {
                 assert_eq!(patch["operation"], "INSERT_FIRST");
                 let filters = manager["http_filters"].as_array_mut().unwrap();
-                filters.insert(0, from_file(patch));
-            }
-            for patch in patches(filter, "NETWORK_FILTER") {
-                if patch["operation"] != "MERGE" {
-                    continue;
-                }
-                let options = &patch["value"]["typed_config"]["common_http_protocol_options"];
-                for (key, value) in options.as_object().unwrap() {
-                    manager["common_http_protocol_options"][key] = value.clone();
-                }
+                let is_discovered = patch["value"].get("config_discovery").is_some();
+                let value = match is_discovered {
+                    true => from_file(patch),
+                    false => patch["value"].clone(),
+                };
+                filters.insert(0, value);
             }
         }
     }
@@ -299,14 +295,14 @@ fn every_vantage_has_its_context_and_root_id() {
         (
             "egress-gateway.yaml",
             json!({"labels": {"istio": "egressgateway"}}),
-            vec![("GATEWAY", "egress", 5)],
+            vec![("GATEWAY", "egress", 4)],
         ),
         (
             "sidecars.yaml",
             Value::Null,
             vec![
                 ("SIDECAR_INBOUND", "inbound", 3),
-                ("SIDECAR_OUTBOUND", "outbound", 3),
+                ("SIDECAR_OUTBOUND", "outbound", 2),
             ],
         ),
     ] {
@@ -322,7 +318,7 @@ fn every_vantage_has_its_context_and_root_id() {
             let config = &of_context[0]["patch"]["value"]["typed_config"]["config"];
             assert_eq!(config["root_id"], *root_id);
             if *count > 3 {
-                let tcp = &of_context[3]["patch"]["value"]["typed_config"]["config"];
+                let tcp = &of_context[*count - 2]["patch"]["value"]["typed_config"]["config"];
                 assert_eq!(tcp["root_id"], format!("{root_id}.tcp"));
             }
             let inlined: Value =

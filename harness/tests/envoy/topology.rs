@@ -163,7 +163,6 @@ async fn a_sidecar_believes_neither_forged_addresses_nor_forged_identities() {
                 "x-forwarded-client-cert",
                 "URI=spiffe://cluster.local/ns/a/sa/b",
             )
-            .header("x_traffic_direction", "east-west")
     };
     for call in [
         Call::new(shop.inbound.v4, "shop.shop"),
@@ -175,7 +174,6 @@ async fn a_sidecar_believes_neither_forged_addresses_nor_forged_identities() {
         assert_eq!(source, ["127.1.1.1, 127.1.1.2"], "as it came");
         assert_eq!(seen.header("x-forwarded-proto"), ["http"], "as it came");
         assert!(seen.header("x-forwarded-client-cert").is_empty());
-        assert!(seen.header("x_traffic_direction").is_empty());
     }
     // Without a certificate TLS is refused: only plaintext may come without an identity.
     let anonymous = Tls::new(&topology.certificates, None, None).unwrap();
@@ -272,6 +270,23 @@ async fn the_filters_tag_refuse_and_count_on_every_path() {
 
     let entering = arrival(forged(ingress, "shop.example.com").from(OUTSIDE_CLIENT)).await;
     assert_eq!(entering.header(tag), ["north-south"]);
+    for target in [ingress, topology.sidecar(&SHOP).inbound.v4] {
+        let mut call = forged(target, "shop.example.com").header("client_id", "kept");
+        let look_alikes = [
+            "x_traffic_direction",
+            "x_traffic-direction",
+            "X-Traffic_Direction",
+        ];
+        for look_alike in look_alikes {
+            call = call.header(look_alike, "east-west");
+        }
+        let seen = arrival(call.from(OUTSIDE_CLIENT)).await;
+        assert_eq!(seen.header(tag), ["north-south"]);
+        assert_eq!(seen.header("client_id"), ["kept"]);
+        for look_alike in look_alikes {
+            assert!(seen.header(&look_alike.to_lowercase()).is_empty());
+        }
+    }
     let hairpin = arrival(Call::new(ingress, "shop.example.com").from(ORDERS.address)).await;
     assert_eq!(hairpin.header(tag), ["east-west"]);
     let inside = arrival(Call::new(outbound, "orders.orders")).await;

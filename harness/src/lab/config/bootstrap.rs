@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::Address;
 use super::access_log::{AccessLog, Logged};
 use super::identity::MeshIdentity;
+use super::look_alikes::look_alike_filter;
 use super::stats::stats_config;
 use super::wasm::Filters;
 
@@ -43,12 +44,17 @@ impl Proxy {
         }
     }
 
-    /// The filter for `vantage`, or nothing.
+    /// The filters for `vantage`, or none. Before a workload look-alikes of the tags are removed, too:
+    /// it might read one as the tag.
     pub(super) fn http_filters(&self, vantage: Vantage) -> Vec<Value> {
-        self.filters
-            .iter()
-            .map(|filters| filters.http_filter(vantage))
-            .collect()
+        let Some(filters) = &self.filters else {
+            return Vec::new();
+        };
+        let mut all = vec![filters.http_filter(vantage)];
+        if matches!(vantage, Vantage::Ingress | Vantage::Inbound) {
+            all.push(look_alike_filter(filters.tags()));
+        }
+        all
     }
 
     /// The network filter for `vantage`, or nothing.

@@ -1,7 +1,7 @@
 //! Envoy's v3 configuration as JSON values: each piece of it is built in one place.
 //!
-//! The pieces ([`listener`], [`http_connection_manager`], [`cluster`], [`tls`], [`wasm`], [`stats`]) know
-//! Envoy; the roles ([`ingress`], [`egress`], [`sidecar`]) put them together into the bootstrap of
+//! The pieces ([`listener`], [`http_connection_manager`], [`cluster`], [`tls`], [`wasm`],
+//! [`look_alikes`], [`stats`]) know Envoy; the roles ([`ingress`], [`egress`], [`sidecar`]) put them together into the bootstrap of
 //! one Envoy. The local topology and `meridian render envoy` both start from the roles, so what
 //! is rendered is what is tested. Nothing here opens a socket, reads a file or knows an address of
 //! its own.
@@ -16,6 +16,7 @@ pub mod http_connection_manager;
 pub mod identity;
 pub mod ingress;
 pub mod listener;
+pub mod look_alikes;
 pub mod passthrough;
 pub mod position;
 pub mod routes;

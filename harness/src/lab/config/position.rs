@@ -31,9 +31,6 @@ impl Position {
                 json!([{"upgrade_type": "websocket"}, {"upgrade_type": "CONNECT"}]);
         }
         if self != Self::Outbound {
-            // Many frameworks read `X_Traffic_Direction` and `X-Traffic-Direction` as one.
-            manager["common_http_protocol_options"]["headers_with_underscores_action"] =
-                json!("DROP_HEADER");
             manager["normalize_path"] = json!(true);
         }
         match self {

@@ -289,7 +289,7 @@ const NOTES: [(&str, &str); 13] = [
         "The labels of the filters' metrics, which stand in the stats' names.",
     ),
     (
-        "headers_with_underscores_action: DROP_HEADER",
+        "- name: meridian.look-alikes",
         "Frameworks that read X_Traffic_Direction as X-Traffic-Direction would believe a forged tag.",
     ),
     (

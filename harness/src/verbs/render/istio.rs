@@ -9,6 +9,7 @@ use meridian_policy::{Tags, Vantage};
 use serde_json::{Map, Value, json};
 
 use crate::lab::config::access_log::{Logged, SPAN_TAG};
+use crate::lab::config::look_alikes::look_alike_filter;
 use crate::lab::config::type_url;
 use crate::lab::config::wasm::Filters;
 use crate::policy::PolicyFile;
@@ -142,7 +143,7 @@ fn envoy_filter(
     spec["configPatches"] = vantages
         .iter()
         .flat_map(|vantage| {
-            let mut all = patches(*vantage, filters).to_vec();
+            let mut all = patches(*vantage, filters);
             if matches!(vantage, Vantage::Ingress | Vantage::Egress) {
                 all.extend(connection_patches(*vantage, filters));
             }
@@ -157,7 +158,7 @@ fn envoy_filter(
     })
 }
 
-fn patches(vantage: Vantage, filters: &Filters) -> [Value; 3] {
+fn patches(vantage: Vantage, filters: &Filters) -> Vec<Value> {
     let context = match vantage {
         Vantage::Ingress | Vantage::Egress => "GATEWAY",
         Vantage::Inbound => "SIDECAR_INBOUND",
@@ -168,7 +169,7 @@ fn patches(vantage: Vantage, filters: &Filters) -> [Value; 3] {
         "context": context,
         "listener": {"filterChain": {"filter": {"name": CONNECTION_MANAGER}}},
     });
-    [
+    let mut patches = vec![
         json!({
             "applyTo": "EXTENSION_CONFIG",
             "match": {"context": context},
@@ -186,21 +187,15 @@ fn patches(vantage: Vantage, filters: &Filters) -> [Value; 3] {
                 "value": discovered(&name, "extensions.filters.http.wasm.v3.Wasm"),
             },
         }),
-        json!({
-            "applyTo": "NETWORK_FILTER",
+    ];
+    if matches!(vantage, Vantage::Ingress | Vantage::Inbound) {
+        patches.push(json!({
+            "applyTo": "HTTP_FILTER",
             "match": connection_managers,
-            "patch": {
-                "operation": "MERGE",
-                "value": {
-                    "name": CONNECTION_MANAGER,
-                    "typed_config": {
-                        "@type": type_url("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
-                        "common_http_protocol_options": {"headers_with_underscores_action": "DROP_HEADER"},
-                    },
-                },
-            },
-        }),
-    ]
+            "patch": {"operation": "INSERT_FIRST", "value": look_alike_filter(filters.tags())},
+        }));
+    }
+    patches
 }
 
 /// The network filter of a gateway, in every filter chain that passes connections on unread. An
@@ -246,7 +241,7 @@ const INGRESS_HEADER: &str = "\
 # Meridian's ingress filter for the gateway with the label istio: ingressgateway: for HTTP, and before
 # every tcp_proxy for TLS passthrough and plain TCP.
 # The gateway's pods need the module at the path in `filename` (a volume), and the labels of
-# mesh-config.yaml. X_Traffic_Direction is dropped because frameworks read it as X-Traffic-Direction.
+# mesh-config.yaml.
 #
 # Rendered by `meridian render istio` from a policy: edit the policy and render again.
 ";
