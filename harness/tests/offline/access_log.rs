@@ -108,6 +108,25 @@ fn what_the_log_does_not_say_comes_from_what_it_says() {
             Some("198.51.100.7"),
             None,
         ),
+        // As the rendered mesh configuration has Istio write it, with the registry's metadata.
+        (
+            r#"{"method": "GET", "authority": "cart.shop", "status": 200, "details": "via_upstream",
+                "termination": null, "destination": "10.96.0.7:80", "received_bytes": 0, "sent_bytes": 9,
+                "cluster": "outbound|80||cart.shop.svc.cluster.local", "external": true, "services":
+                [{"host": "cart.shop.svc.cluster.local", "name": "cart", "namespace": "shop"}]}"#,
+            Some(Action::Allow),
+            None,
+            Some("cart.shop"),
+            None,
+        ),
+        (
+            r#"{"method": null, "authority": null, "protocol": null, "status": 0, "sni": "a.example",
+                "details": "meridian_deny{default}", "destination": "10.96.0.7:443", "services": null}"#,
+            Some(Action::Deny),
+            Some("default"),
+            Some("a.example"),
+            None,
+        ),
         // A request that Envoy could not read is no connection, whatever its SNI says.
         (
             r#"{"sni": "a.example", "status": 400, "details": "http1.codec_error"}"#,

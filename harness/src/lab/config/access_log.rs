@@ -88,15 +88,10 @@ impl Logged<'_> {
             "details": "%RESPONSE_CODE_DETAILS%",
         })));
         line.extend(fields(json!({
-            "flags": "%RESPONSE_FLAGS%",
-            "duration_ms": "%DURATION%",
-            "source": "%DOWNSTREAM_REMOTE_ADDRESS%",
-            "peer": "%DOWNSTREAM_PEER_URI_SAN%",
             "sni": "%REQUESTED_SERVER_NAME%",
-            "cluster": "%UPSTREAM_CLUSTER%",
-            "upstream": "%UPSTREAM_HOST%",
             "request_id": "%REQ(X-REQUEST-ID)%",
         })));
+        line.extend(both_ends());
         Value::Object(line)
     }
 
@@ -106,18 +101,10 @@ impl Logged<'_> {
         line.extend(fields(json!({
             "listener": self.listener,
             "sni": "%REQUESTED_SERVER_NAME%",
-            "destination": "%DOWNSTREAM_LOCAL_ADDRESS%",
             // For a refusal the filter's reason, with the rule: `meridian_deny{RULE}`.
             "details": "%FILTER_STATE(wasm.meridian_details:PLAIN)%",
-            "flags": "%RESPONSE_FLAGS%",
-            "duration_ms": "%DURATION%",
-            "received_bytes": "%BYTES_RECEIVED%",
-            "sent_bytes": "%BYTES_SENT%",
-            "source": "%DOWNSTREAM_REMOTE_ADDRESS%",
-            "peer": "%DOWNSTREAM_PEER_URI_SAN%",
-            "cluster": "%UPSTREAM_CLUSTER%",
-            "upstream": "%UPSTREAM_HOST%",
         })));
+        line.extend(both_ends());
         log.to_config(&Value::Object(line))
     }
 
@@ -161,6 +148,28 @@ impl Logged<'_> {
         }
         line
     }
+}
+
+/// What the lines of requests and of connections tell of both ends.
+fn both_ends() -> Map<String, Value> {
+    fields(json!({
+        "flags": "%RESPONSE_FLAGS%",
+        "duration_ms": "%DURATION%",
+        "received_bytes": "%BYTES_RECEIVED%",
+        "sent_bytes": "%BYTES_SENT%",
+        // Why Envoy itself ended the connection.
+        "termination": "%CONNECTION_TERMINATION_DETAILS%",
+        "source": "%DOWNSTREAM_REMOTE_ADDRESS%",
+        "peer": "%DOWNSTREAM_PEER_URI_SAN%",
+        // What was dialled.
+        "destination": "%DOWNSTREAM_LOCAL_ADDRESS%",
+        // Its own name: `%UPSTREAM_CLUSTER%` is the one for statistics, which Istio changes.
+        "cluster": "%UPSTREAM_CLUSTER_RAW%",
+        // What Istio's registry knows of the cluster: its services, and whether they are outside.
+        "services": "%METADATA(CLUSTER:istio:services)%",
+        "external": "%METADATA(CLUSTER:istio:external)%",
+        "upstream": "%UPSTREAM_HOST%",
+    }))
 }
 
 /// The header that carries a field.
