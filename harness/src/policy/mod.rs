@@ -4,6 +4,7 @@ mod explanation;
 mod file;
 pub mod query;
 pub mod series;
+mod slice;
 pub mod written;
 pub mod yaml;
 

@@ -1,8 +1,9 @@
 //! The policy filters as Envoy's wasm filters, for HTTP and for connections.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use meridian_policy::{Tags, Vantage};
+use meridian_policy::{Subject, Tags, Vantage};
 use serde_json::{Value, json};
 
 use super::type_url::type_url;
@@ -12,37 +13,54 @@ use crate::policy::PolicyFile;
 /// The name of the filter in every filter chain, and of the plugin in its statistics.
 pub const FILTER_NAME: &str = "meridian";
 
-/// The file name of the module that serves `vantage`; for a policy that measures nothing when a request
-/// ends the lean one, which Envoy does not call then.
-pub fn module(vantage: Vantage, is_lean: bool) -> String {
-    let name = match vantage {
+/// The name of the module that serves `vantage`.
+pub fn module_name(vantage: Vantage) -> &'static str {
+    match vantage {
         Vantage::Ingress => "ingress",
         Vantage::Egress => "egress",
         Vantage::Inbound | Vantage::Outbound => "sidecar",
-    };
-    let lean = if is_lean { LEAN } else { "" };
-    format!("meridian_{name}{lean}.wasm")
+    }
 }
 
-/// The modules and the policy of one Envoy.
+/// The file name of the module that serves `vantage`; for a policy that measures nothing when a request
+/// ends the lean one, which Envoy does not call then.
+pub fn module(vantage: Vantage, is_lean: bool) -> String {
+    let lean = if is_lean { LEAN } else { "" };
+    format!("meridian_{}{lean}.wasm", module_name(vantage))
+}
+
+/// The modules, and the policy in a slice for each filter.
 #[derive(Debug, Clone)]
 pub struct Filters {
     modules: PathBuf,
-    /// The policy's document in JSON, which goes to every filter as it is.
-    document: String,
+    documents: Documents,
     tags: Tags,
     measures_ends: bool,
 }
 
+/// The documents that the filters get.
+#[derive(Debug, Clone)]
+enum Documents {
+    /// Of a policy, what each filter reads of it.
+    Slices(Arc<[(Vantage, Subject, String)]>),
+    /// The same text for all.
+    Unchecked(Arc<str>),
+}
+
 impl Filters {
-    /// The modules in a folder as Envoy sees it, with a policy.
+    /// The modules in a folder as Envoy sees it, with a policy: that of its first gateways by name, see
+    /// [`PolicyFile::slice`].
     pub fn new(modules: PathBuf, policy: &PolicyFile) -> Self {
-        Self::with_document(modules, policy, policy.json.to_string())
+        Self::with_slices(modules, policy, |slice| slice)
     }
 
-    /// As [`Self::new`], with the policy's document on indented lines, for people to read.
+    /// As [`Self::new`], with the policy on indented lines, for people to read.
     pub fn indented(modules: PathBuf, policy: &PolicyFile) -> Self {
-        Self::with_document(modules, policy, format!("{:#}", policy.json))
+        let indent = |slice: String| match serde_json::from_str::<Value>(&slice) {
+            Ok(slice) => format!("{slice:#}"),
+            Err(_) => slice,
+        };
+        Self::with_slices(modules, policy, indent)
     }
 
     /// As [`Self::new`], with a document that is no policy, for Envoy to refuse. It names no headers
@@ -50,17 +68,45 @@ impl Filters {
     pub fn unchecked(modules: PathBuf, document: String) -> Self {
         Self {
             modules,
-            document,
+            documents: Documents::Unchecked(document.into()),
             tags: Tags::default(),
             measures_ends: false,
         }
     }
 
-    fn with_document(modules: PathBuf, policy: &PolicyFile, document: String) -> Self {
-        let PolicyFile { policy, .. } = policy;
+    fn with_slices(
+        modules: PathBuf,
+        file: &PolicyFile,
+        written: impl Fn(String) -> String,
+    ) -> Self {
+        let PolicyFile { policy, .. } = file;
+        let ingress = policy.mesh.ingress_gateways.iter();
+        let ingress = ingress
+            .filter(|gateway| gateway.filtered)
+            .find_map(|gateway| gateway.name.as_deref());
+        let egress = policy
+            .mesh
+            .egress_gateways
+            .iter()
+            .find_map(|gateway| gateway.name.as_deref());
+        let slices = [
+            (Vantage::Ingress, Subject::Request, ingress),
+            (Vantage::Ingress, Subject::Connection, ingress),
+            (Vantage::Egress, Subject::Request, egress),
+            (Vantage::Egress, Subject::Connection, egress),
+            (Vantage::Inbound, Subject::Request, None),
+            (Vantage::Outbound, Subject::Request, None),
+        ]
+        .map(|(vantage, subject, gateway)| {
+            (
+                vantage,
+                subject,
+                written(file.slice(vantage, subject, gateway)),
+            )
+        });
         Self {
             modules,
-            document,
+            documents: Documents::Slices(slices.into()),
             tags: policy.tags.clone(),
             measures_ends: policy.metrics.any(),
         }
@@ -78,7 +124,8 @@ impl Filters {
     /// die together.
     pub fn http_filter(&self, vantage: Vantage) -> Value {
         let message = "extensions.filters.http.wasm.v3.Wasm";
-        self.filter(message, vantage, vantage.as_str(), !self.measures_ends)
+        let is_lean = !self.measures_ends;
+        self.filter(message, vantage, Subject::Request, is_lean)
     }
 
     /// The network filter for `vantage`, a gateway's: it decides on connections that pass unread,
@@ -86,36 +133,66 @@ impl Filters {
     pub fn network_filter(&self, vantage: Vantage) -> Value {
         let message = "extensions.filters.network.wasm.v3.Wasm";
         // Nothing is measured of a connection's end.
-        self.filter(message, vantage, &format!("{vantage}.tcp"), true)
+        self.filter(message, vantage, Subject::Connection, true)
     }
 
-    fn filter(&self, message: &str, vantage: Vantage, root_id: &str, is_lean: bool) -> Value {
+    fn filter(&self, message: &str, vantage: Vantage, subject: Subject, is_lean: bool) -> Value {
+        let root_id = root_id(vantage, subject);
+        let code = json!({"local": {"filename": self.modules.join(module(vantage, is_lean))}});
+        let plugin = plugin(&root_id, &code, self.document(vantage, subject));
         json!({
             "name": FILTER_NAME,
-            "typed_config": {
-                "@type": type_url(message),
-                "config": {
-                    "name": FILTER_NAME,
-                    "root_id": root_id,
-                    "failure_policy": "FAIL_RELOAD",
-                    "vm_config": {
-                        "vm_id": format!("{FILTER_NAME}.{root_id}"),
-                        "runtime": "envoy.wasm.runtime.v8",
-                        "code": {"local": {"filename": self.modules.join(module(vantage, is_lean))}},
-                    },
-                    "configuration": {
-                        "@type": "type.googleapis.com/google.protobuf.StringValue",
-                        "value": self.document,
-                    },
-                },
-            },
+            "typed_config": {"@type": type_url(message), "config": plugin},
         })
     }
+
+    fn document(&self, vantage: Vantage, subject: Subject) -> Option<&str> {
+        match &self.documents {
+            Documents::Unchecked(document) => Some(document),
+            Documents::Slices(slices) => {
+                let slice = slices
+                    .iter()
+                    .find(|(at, of, _)| (*at, *of) == (vantage, subject));
+                slice.map(|(_, _, slice)| slice.as_str())
+            }
+        }
+    }
+}
+
+/// How a plugin's root id tells its module which filter it is.
+pub fn root_id(vantage: Vantage, subject: Subject) -> String {
+    match subject {
+        Subject::Request => vantage.to_string(),
+        Subject::Connection => format!("{vantage}.tcp"),
+    }
+}
+
+/// Envoy's `PluginConfig` of a filter, with its module's `code`; without a policy, the module holds one.
+pub fn plugin(root_id: &str, code: &Value, policy: Option<&str>) -> Value {
+    let mut plugin = json!({
+        "name": FILTER_NAME,
+        "root_id": root_id,
+        "failure_policy": "FAIL_RELOAD",
+        "vm_config": {
+            "vm_id": format!("{FILTER_NAME}.{root_id}"),
+            "runtime": "envoy.wasm.runtime.v8",
+            "code": code,
+        },
+    });
+    if let Some(policy) = policy {
+        plugin["configuration"] = json!({
+            "@type": "type.googleapis.com/google.protobuf.StringValue",
+            "value": policy,
+        });
+    }
+    plugin
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use meridian_policy::Policy;
 
     use super::*;
 
@@ -145,14 +222,37 @@ mod tests {
             ),
         ] {
             let policy = PolicyFile::parse(document.as_bytes()).unwrap();
+            let slice = policy.slice(Vantage::Ingress, Subject::Request, None);
             let filters = Filters::new("/modules".into(), &policy);
-            assert_eq!(parts(&filters), (path(is_lean), document.to_owned()));
+            assert_eq!(parts(&filters), (path(is_lean), slice.clone()));
             assert_eq!(filters.tags().direction_header, header);
 
             let (module, indented) = parts(&Filters::indented("/modules".into(), &policy));
             assert_eq!(module, path(is_lean));
-            let revision = meridian_policy::revision(indented.as_bytes());
-            assert_eq!(revision, policy.revision());
+            let indented: Value = serde_json::from_str(&indented).unwrap();
+            assert_eq!(indented.to_string(), slice);
+        }
+    }
+
+    #[test]
+    fn every_filter_tells_the_revision_of_the_whole_policy() {
+        let policy = PolicyFile::load(None).unwrap();
+        let filters = Filters::new("/modules".into(), &policy);
+        let revision = |filter: Value| {
+            let value = &filter["typed_config"]["config"]["configuration"]["value"];
+            Policy::from_json(value.as_str().unwrap()).unwrap().revision
+        };
+        for vantage in Vantage::ALL {
+            assert_eq!(
+                revision(filters.http_filter(*vantage)),
+                Some(policy.revision())
+            );
+        }
+        for vantage in [Vantage::Ingress, Vantage::Egress] {
+            assert_eq!(
+                revision(filters.network_filter(vantage)),
+                Some(policy.revision())
+            );
         }
     }
 
