@@ -51,8 +51,8 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes `files`, pairs of a name and a text, into `folder`, which is created if need be, and names
-/// each on stderr.
+/// Writes `files`, pairs of a path and a text, into `folder`, and names each on stderr. Folders are
+/// created if need be.
 ///
 /// # Errors
 /// If the folder or a file cannot be written.
@@ -61,6 +61,10 @@ pub(crate) fn write_files(folder: &Path, files: &[(String, String)]) -> anyhow::
         .with_context(|| format!("cannot create the folder {}", folder.display()))?;
     for (name, text) in files {
         let path = folder.join(name);
+        if let Some(within) = path.parent() {
+            fs::create_dir_all(within)
+                .with_context(|| format!("cannot create the folder {}", within.display()))?;
+        }
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         eprintln!("wrote {}", visible(&path.display().to_string()));
     }

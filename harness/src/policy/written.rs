@@ -44,6 +44,12 @@ impl<'f> Written<'f> {
         WrittenHosts::of(&self.file.json["mesh"]["hosts"])
     }
 
+    /// The namespaces of `mesh.namespaces`.
+    pub fn mesh_namespaces(self) -> impl Iterator<Item = &'f str> {
+        let namespaces = list(&self.file.json["mesh"]["namespaces"]);
+        namespaces.iter().filter_map(Value::as_str)
+    }
+
     /// The hosts of the egress gateway of this index; none if it is named after its account.
     pub fn egress_gateway_hosts(self, index: usize) -> WrittenHosts<'f> {
         WrittenHosts::of(&self.file.json["mesh"]["gateways"]["egress"][index]["hosts"])

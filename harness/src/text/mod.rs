@@ -4,3 +4,4 @@ pub mod confusables;
 pub mod numbers;
 pub mod shell;
 pub mod visible;
+pub mod wrap;

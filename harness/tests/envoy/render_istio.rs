@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use meridian::lab::config::access_log::AccessLog;
 use meridian::lab::config::cluster::Upstream;
 use meridian::lab::config::identity::{Credentials, MeshIdentity};
@@ -17,18 +18,40 @@ use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder};
 use meridian::lab::prometheus::Samples;
 use meridian::lab::topology::{Arrival, Arrivals, Call, Certificates, Server};
 use meridian::policy::PolicyFile;
-use meridian::verbs::render::istio::{ModulePaths, render};
+use meridian::verbs::render::istio::{IstioArgs, render};
 use meridian_policy::Policy;
 use serde_json::{Value, json};
 
-/// A rendered file, parsed.
-fn rendered(policy: &PolicyFile, name: &str) -> Value {
-    let options = ModulePaths {
-        modules: meridian::lab::paths::modules_dir().unwrap(),
-    };
-    let files = render(policy, &options).unwrap();
-    let (_, text) = files.into_iter().find(|(file, _)| file == name).unwrap();
-    yaml_serde::from_str(&text).unwrap()
+/// The rendered files, parsed, with modules from this machine's folder.
+fn rendered(policy: &PolicyFile) -> impl Fn(&str) -> Value {
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: IstioArgs,
+    }
+    let modules = meridian::lab::paths::modules_dir().unwrap();
+    let modules = format!("file://{}", modules.display());
+    let line = ["render", "--out", "/nowhere", "--modules", &modules];
+    let files = render(policy, &Line::parse_from(line).args).unwrap().files;
+    move |path| {
+        let (_, text) = files.iter().find(|(file, _)| file == path).unwrap();
+        yaml_serde::from_str(text).unwrap()
+    }
+}
+
+/// Both EnvoyFilters of the ingress gateway in one.
+fn ingress(policy: &PolicyFile) -> Value {
+    let rendered = rendered(policy);
+    let mut filter = rendered("gateways/public/http.yaml");
+    let connections = rendered("gateways/public/connections.yaml");
+    let patches = filter["spec"]["configPatches"].as_array_mut().unwrap();
+    patches.extend(
+        connections["spec"]["configPatches"]
+            .as_array()
+            .unwrap()
+            .clone(),
+    );
+    filter
 }
 
 /// The filter with this document as its policy.
@@ -128,7 +151,7 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
         .await
         .unwrap();
     let policy = PolicyFile::load(None).unwrap();
-    let filter = rendered(&policy, "ingress-gateway.yaml");
+    let filter = ingress(&policy);
     let discovered = run.path().join("ecds");
     std::fs::create_dir(&discovered).unwrap();
     discover(&filter, "1", &discovered);
@@ -168,7 +191,7 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
     apply(&filter, &mut bootstrap, &discovered);
     // What Istio makes of extraStatTags: a regex for each, of this form.
     let tags: Vec<Value> =
-        rendered(&policy, "mesh-config.yaml")["meshConfig"]["defaultConfig"]["extraStatTags"]
+        rendered(&policy)("mesh/mesh-config.yaml")["meshConfig"]["defaultConfig"]["extraStatTags"]
             .as_array()
             .unwrap()
             .iter()
@@ -227,7 +250,7 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
     let mut update = policy.json;
     update["hosts"]["ingress"]["default"] = json!("allow");
     let policy = PolicyFile::parse(update.to_string().as_bytes()).unwrap();
-    let filter = rendered(&policy, "ingress-gateway.yaml");
+    let filter = ingress(&policy);
     discover(&filter, "2", &discovered);
     let deadline = Instant::now() + Duration::from_secs(10);
     while call("other.example.com").send().await.unwrap().status != 200 {
@@ -287,46 +310,28 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
 #[test]
 fn every_vantage_has_its_context_and_root_id() {
     let policy = PolicyFile::load(None).unwrap();
-    for (file, selector, expected) in [
+    let rendered = rendered(&policy);
+    for (file, context, root_id, patches) in [
+        ("gateways/public/http.yaml", "GATEWAY", "ingress", 3),
         (
-            "ingress-gateway.yaml",
-            json!({"labels": {"istio": "ingressgateway"}}),
-            vec![("GATEWAY", "ingress", 5)],
+            "gateways/public/connections.yaml",
+            "GATEWAY",
+            "ingress.tcp",
+            3,
         ),
-        (
-            "egress-gateway.yaml",
-            json!({"labels": {"istio": "egressgateway"}}),
-            vec![("GATEWAY", "egress", 4)],
-        ),
-        (
-            "sidecars.yaml",
-            Value::Null,
-            vec![
-                ("SIDECAR_INBOUND", "inbound", 3),
-                ("SIDECAR_OUTBOUND", "outbound", 2),
-            ],
-        ),
+        ("gateways/exit/http.yaml", "GATEWAY", "egress", 2),
+        ("gateways/exit/connections.yaml", "GATEWAY", "egress.tcp", 3),
+        ("sidecars/inbound.yaml", "SIDECAR_INBOUND", "inbound", 3),
+        ("sidecars/outbound.yaml", "SIDECAR_OUTBOUND", "outbound", 2),
     ] {
-        let filter = rendered(&policy, file);
-        assert_eq!(filter["spec"]["workloadSelector"], selector);
-        let patches = filter["spec"]["configPatches"].as_array().unwrap();
-        for (context, root_id, count) in &expected {
-            let of_context: Vec<&Value> = patches
-                .iter()
-                .filter(|patch| patch["match"]["context"] == *context)
-                .collect();
-            assert_eq!(of_context.len(), *count);
-            let config = &of_context[0]["patch"]["value"]["typed_config"]["config"];
-            assert_eq!(config["root_id"], *root_id);
-            if *count > 3 {
-                let tcp = &of_context[*count - 2]["patch"]["value"]["typed_config"]["config"];
-                assert_eq!(tcp["root_id"], format!("{root_id}.tcp"));
-            }
-            let inlined = config["configuration"]["value"].as_str().unwrap();
-            let inlined = Policy::from_json(inlined).unwrap();
-            assert_eq!(inlined.revision, Some(policy.revision()));
-        }
-        let all: usize = expected.iter().map(|(_, _, count)| count).sum();
-        assert_eq!(patches.len(), all);
+        let filter = rendered(file);
+        let all = filter["spec"]["configPatches"].as_array().unwrap();
+        assert_eq!(all.len(), patches, "{file}");
+        assert!(all.iter().all(|patch| patch["match"]["context"] == context));
+        let config = &all[0]["patch"]["value"]["typed_config"]["config"];
+        assert_eq!(config["root_id"], root_id);
+        let inlined = config["configuration"]["value"].as_str().unwrap();
+        let inlined = Policy::from_json(inlined).unwrap();
+        assert_eq!(inlined.revision, Some(policy.revision()));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::render_istio::istio_args;
 use meridian::policy::PolicyFile;
 use meridian::verbs::render::{envoy, grafana, istio, prometheus};
 
@@ -16,11 +17,21 @@ fn assert_current(folder: &str, rendered: Vec<(String, String)>) {
         assert!(committed == text, "{name} is not what is rendered: {hint}");
         names.insert(name);
     }
-    let there: BTreeSet<String> = std::fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut there = BTreeSet::new();
+    list(&folder, "", &mut there);
     assert_eq!(there, names, "nothing else lies in {}", folder.display());
+}
+
+/// The paths of the files below a folder.
+fn list(folder: &Path, prefix: &str, paths: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let path = format!("{prefix}{}", entry.file_name().into_string().unwrap());
+        match entry.path().is_dir() {
+            true => list(&entry.path(), &format!("{path}/"), paths),
+            false => assert!(paths.insert(path)),
+        }
+    }
 }
 
 fn examples() -> PathBuf {
@@ -39,10 +50,18 @@ fn envoy_examples_are_current() {
 #[test]
 fn istio_examples_are_current() {
     let policy = PolicyFile::load(Some(&examples().join("policy.yaml"))).unwrap();
-    assert_current(
-        "istio",
-        istio::render(&policy, &istio::ModulePaths::default()).unwrap(),
-    );
+    let plugins = ["--namespace", "orders", "--namespace", "shop"];
+    let label = ["--select-label", "meridian=enabled"];
+    for (form, options) in [
+        ("envoyfilter", vec![]),
+        ("trafficextension", plugins.to_vec()),
+        ("wasmplugin", [&plugins[..], &label].concat()),
+    ] {
+        let mut options = options;
+        options.extend(["--as", form, "--modules", "oci://registry.example/meridian"]);
+        let files = istio::render(&policy, &istio_args(&options)).unwrap().files;
+        assert_current(&format!("istio/{form}"), files);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod gateways;
 mod golden;
 mod help;
 mod learn;
+mod render_istio;
 mod report;
 mod schema;
 mod warnings;

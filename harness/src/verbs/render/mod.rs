@@ -13,6 +13,8 @@ pub mod grafana;
 pub mod istio;
 pub mod prometheus;
 
+use istio::IstioArgs;
+
 /// Render configuration that attaches and monitors the filters
 #[derive(Debug, Clone, Args)]
 pub struct RenderArgs {
@@ -26,8 +28,8 @@ pub struct RenderArgs {
 pub enum RenderTarget {
     /// Render static Envoy configurations: ingress gateway, egress gateway, sidecar
     Envoy(RenderFiltersArgs),
-    /// Render EnvoyFilters for an Istio mesh: ingress gateway, egress gateway, sidecars
-    Istio(RenderFiltersArgs),
+    /// Render a folder that attaches the filters to an Istio mesh: gateways, sidecars, rollout
+    Istio(IstioArgs),
     /// Render Prometheus files: scrape configuration, recording rules, alerts and their tests
     Prometheus(RenderPrometheusArgs),
     /// Render a Grafana dashboard for the metrics that Prometheus scrapes
@@ -77,10 +79,11 @@ pub fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
             envoy::render(&args.load_policy()?, &args.module_paths())?,
             &args.out,
         ),
-        RenderTarget::Istio(args) => (
-            istio::render(&args.load_policy()?, &args.module_paths())?,
-            &args.out,
-        ),
+        RenderTarget::Istio(args) => {
+            let files = istio::run(args)?;
+            output::write_files(&args.out, &files)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         RenderTarget::Prometheus(args) => {
             let policy = PolicyFile::load(args.policy.as_deref())?.policy;
             let windows = prometheus::Windows::default();

@@ -58,7 +58,7 @@ fn the_diff_of_the_sample_adds_lines_and_nothing_else() {
         "# 2 entries looked at, 1 rule proposed
 --- policy.yaml
 +++ policy.yaml
-@@ -39,6 +39,11 @@
+@@ -43,6 +43,11 @@
      - name: no-trackers
        hosts: [tracker.example, \"*.tracker.example\"]
        action: deny

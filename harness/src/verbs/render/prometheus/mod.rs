@@ -1,6 +1,7 @@
 //! `meridian render prometheus`: a scrape configuration, recording and alerting rules, and the rules'
 //! unit tests for `promtool test rules`.
 
+mod operator;
 mod promql;
 mod promtool;
 mod rules;
@@ -10,6 +11,7 @@ mod windows;
 use meridian_policy::Policy;
 use serde_json::Value;
 
+pub(super) use operator::{pod_monitor, prometheus_rule};
 pub use promql::duration;
 pub(super) use promql::{
     EXTENSIONS_REFUSED, LISTENERS_REFUSED, VMS, needed_vms, our_extensions, vm_reloads,

@@ -11,7 +11,10 @@ const RULES: &str = "rules.yaml";
 /// The proxies beside the configuration.
 const TARGETS: &str = "targets.yaml";
 /// Where Envoy's admin, and Istio's agent, have the metrics.
-const PATH: &str = "/stats/prometheus";
+pub(super) const PATH: &str = "/stats/prometheus";
+
+/// The port that Istio's injector gives every proxy.
+pub(super) const PROXY_PORT: &str = ".*-envoy-prom";
 
 pub(super) fn listed_targets(windows: &Windows) -> Value {
     config(
@@ -33,11 +36,10 @@ pub(super) fn pods(windows: &Windows) -> Value {
             "metrics_path": PATH,
             "kubernetes_sd_configs": [{"role": "pod"}],
             "relabel_configs": [
-                // The port that Istio's injector gives every proxy.
                 {
                     "source_labels": ["__meta_kubernetes_pod_container_port_name"],
                     "action": "keep",
-                    "regex": ".*-envoy-prom",
+                    "regex": PROXY_PORT,
                 },
                 label("namespace", "namespace"),
                 label("pod_name", "pod"),
@@ -53,30 +55,36 @@ pub(super) fn targets<const N: usize>(addresses: [&str; N]) -> Value {
 
 fn config(windows: &Windows, mut job: Value) -> Value {
     let interval = duration(windows.scrape);
-    job["metric_relabel_configs"] = json!([
-        // Envoy's name holds the kind and the name of the extension.
-        {
-            "source_labels": ["__name__"],
-            "regex": "envoy_extension_config_discovery_(.+)_config_fail",
-            "target_label": EXTENSION,
-        },
-        {
-            "source_labels": ["__name__"],
-            "regex": "envoy_extension_config_discovery_(.+)_config_fail",
-            "target_label": "__name__",
-            "replacement": EXTENSIONS_REFUSED,
-        },
-        {
-            "source_labels": ["__name__"],
-            "action": "keep",
-            "regex": kept(),
-        },
-    ]);
+    job["metric_relabel_configs"] = metric_relabelings("source_labels", "target_label");
     json!({
         "global": {"scrape_interval": interval, "evaluation_interval": interval},
         "rule_files": [RULES],
         "scrape_configs": [job],
     })
+}
+
+/// Which metrics are kept, and one that is renamed; Prometheus and its operator spell the fields
+/// differently.
+pub(super) fn metric_relabelings(source_labels: &str, target_label: &str) -> Value {
+    json!([
+        // Envoy's name holds the kind and the name of the extension.
+        {
+            source_labels: ["__name__"],
+            "regex": "envoy_extension_config_discovery_(.+)_config_fail",
+            target_label: EXTENSION,
+        },
+        {
+            source_labels: ["__name__"],
+            "regex": "envoy_extension_config_discovery_(.+)_config_fail",
+            target_label: "__name__",
+            "replacement": EXTENSIONS_REFUSED,
+        },
+        {
+            source_labels: ["__name__"],
+            "action": "keep",
+            "regex": kept(),
+        },
+    ])
 }
 
 /// The metrics that are kept: the filters' own, and what Envoy says of its wasm runtime, of updates
