@@ -35,7 +35,7 @@ fn files(policy: &str, options: &[&str]) -> Result<BTreeMap<String, String>, Str
 }
 
 /// The objects that the folder applies, by their paths, overlays included.
-fn objects(files: &BTreeMap<String, String>) -> BTreeMap<&str, Value> {
+pub(super) fn objects(files: &BTreeMap<String, String>) -> BTreeMap<&str, Value> {
     let mut objects = BTreeMap::new();
     for (path, text) in files {
         let Some((folder, "kustomization.yaml")) = path.rsplit_once('/') else {
