@@ -242,6 +242,8 @@ fn plugins_are_for_one_namespace_and_never_for_the_root() {
         assert_eq!(spec["match"], mode, "{path}");
         assert_eq!(spec["wasm"]["pluginName"], plugin);
         assert_eq!(spec["wasm"]["type"], "HTTP");
+        let env = &spec["wasm"]["vmConfig"]["env"][0];
+        assert_eq!(env["value"], plugin, "a VM of its own");
     }
     // Istio would put it before HTTP, too.
     assert_eq!(

@@ -67,6 +67,10 @@ fn wasm(filter: &Filter) -> anyhow::Result<Map<String, Value>> {
     wasm.insert("failStrategy".to_owned(), json!("FAIL_RELOAD"));
     let root_id = root_id(filter.vantage, filter.subject);
     wasm.insert("pluginName".to_owned(), json!(root_id));
+    // Plugins of one module would share a VM, and die together; an environment of its own keeps each
+    // apart, and no module reads it.
+    let env = json!([{"name": "MERIDIAN_FILTER", "value": root_id}]);
+    wasm.insert("vmConfig".to_owned(), json!({"env": env}));
     if let Some(policy) = &filter.policy {
         wasm.insert("pluginConfig".to_owned(), serde_json::from_str(policy)?);
     }
