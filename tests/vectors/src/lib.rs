@@ -43,6 +43,7 @@ pub const FILES: &[(&str, &str)] = texts![
     "dry-run.yaml",
     "expires.yaml",
     "gateways.yaml",
+    "invalid-dry-run.yaml",
     "ipv4-spellings.yaml",
     "ipv6.yaml",
     "precedence.yaml",

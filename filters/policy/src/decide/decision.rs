@@ -7,14 +7,15 @@ use crate::decide::direction::direction;
 use crate::decide::facts::Facts;
 use crate::decide::target::target;
 use crate::{
-    Action, Authority, Caller, ComponentType, Direction, DryRun, Evidence, Mode, Policy, Principal,
-    Reason, Rule, Section, Sni, SniMode, Subject, TagWrite, Unmet, Vantage, Verdict,
+    Action, Authority, Caller, ComponentType, Direction, DryRun, Evidence, InvalidHost, Mode,
+    Policy, Principal, Reason, Rule, Section, Sni, SniMode, Subject, TagWrite, Unmet, Vantage,
+    Verdict,
 };
 
 impl Policy {
     /// Decides on one request, or on one connection whose bytes pass unread, by the same rules.
     ///
-    /// An invalid host is refused whatever the rules say. A connection's host is the server name
+    /// An invalid host is refused whatever the rules say, unless [`Policy::invalid`] is in dry run. A connection's host is the server name
     /// (SNI) of its ClientHello; without one, the address that it dialled. Where neither is known,
     /// no rule that allows matches and of those that deny `*` alone, so that the default decides on
     /// the rest.
@@ -35,7 +36,7 @@ impl Policy {
             Subject::Connection => None,
         };
         let (decision, reason, dry_run) = match &target {
-            Err(invalid) => (Action::Deny, Reason::InvalidHost(*invalid), None),
+            Err(invalid) => self.judge_invalid(vantage, *invalid),
             Ok(authority) => self.judge(authority, direction, &mut facts),
         };
         let is_request = subject == Subject::Request;
@@ -86,6 +87,27 @@ impl Policy {
                 self.components.of_namespace(peer.map(Principal::namespace))
             }
         }
+    }
+
+    /// What becomes of a host that is invalid.
+    #[cold]
+    #[inline(never)]
+    fn judge_invalid(
+        &self,
+        vantage: Vantage,
+        invalid: InvalidHost,
+    ) -> (Action, Reason, Option<DryRun>) {
+        let (decision, reason) = (Action::Deny, Reason::InvalidHost(invalid));
+        if self.invalid == Mode::Enforce {
+            return (decision, reason, None);
+        }
+        // No rule can be about it.
+        let section = self.section(vantage);
+        let done = match section.mode {
+            Mode::Enforce => section.default,
+            Mode::DryRun => Action::Allow,
+        };
+        (done, Reason::Default, Some(DryRun { decision, reason }))
     }
 
     /// What becomes of a host that is valid.
@@ -220,7 +242,7 @@ pub(crate) fn for_each_rule<'s, E: Evidence>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DirectionEvidence, InvalidHost, Request};
+    use crate::{DirectionEvidence, Request};
 
     /// A trusted proxy's `x-forwarded-for` can hold that spelling; no client can connect from it.
     #[test]

@@ -60,8 +60,8 @@ impl Policy {
             PossibleReason {
                 rule: "invalid-host",
                 gateways: &[],
-                decided: Some(Action::Deny),
-                dry_run: None,
+                decided: (self.invalid == Mode::Enforce).then_some(Action::Deny),
+                dry_run: (self.invalid == Mode::DryRun).then_some(Action::Deny),
             },
             PossibleReason {
                 rule: "sni-mismatch",

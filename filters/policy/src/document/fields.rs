@@ -80,8 +80,8 @@ pub const EGRESS_GATEWAY: &[&str] = &["name", "principal", "hosts", "namespace",
 pub const COMPONENTS: &[&str] = &["system"];
 /// `components.system`
 pub const SYSTEM: &[&str] = &["namespaces", "hosts"];
-/// `hosts`: a section for each [`crate::Vantage`].
-pub const HOSTS: &[&str] = &["ingress", "egress", "inbound", "outbound"];
+/// `hosts`: a section for each [`crate::Vantage`], and what becomes of what is no host.
+pub const HOSTS: &[&str] = &["ingress", "egress", "inbound", "outbound", "invalid"];
 /// `hosts.VANTAGE`
 pub const SECTION: &[&str] = &["default", "mode", "rules"];
 /// `hosts.VANTAGE.rules[]`

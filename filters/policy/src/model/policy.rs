@@ -6,7 +6,7 @@ use crate::document::fields::REVISION_DIGITS;
 use crate::document::reader::{Errors, Fields, Node};
 use crate::model::component::Components;
 use crate::model::gateways;
-use crate::{Action, ConfigError, Document, Mesh, Section, SniMode, Tags, Vantage};
+use crate::{Action, ConfigError, Document, Mesh, Mode, Section, SniMode, Tags, Vantage};
 
 /// A policy, ready to decide. See [`Policy::decide`].
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ pub struct Policy {
     pub mesh: Mesh,
     pub(crate) components: Components,
     sections: [Section; 4],
+    /// Whether invalid hosts are refused; in dry run the section's default decides on them.
+    pub invalid: Mode,
     /// What a mismatch of SNI and authority means.
     pub sni: Sni,
     /// What a refused client gets.
@@ -107,7 +109,7 @@ impl Policy {
         let revision = read_revision(errors, fields.get("revision"));
         let mesh = Mesh::read(errors, fields.get("mesh"));
         let components = Components::read(errors, fields.get("components"));
-        let sections = read_sections(errors, fields);
+        let (sections, invalid) = read_sections(errors, fields);
         let sni = read_sni(errors, fields.get("sni"));
         let deny = read_deny(errors, fields.get("deny"));
         let tags = Tags::read(errors, fields.get("tags"));
@@ -120,6 +122,7 @@ impl Policy {
             mesh,
             components,
             sections,
+            invalid,
             sni,
             deny,
             tags,
@@ -170,22 +173,26 @@ fn read_revision(errors: &mut Errors, node: Option<Node<'_>>) -> Option<u64> {
     None
 }
 
-/// The sections in the order of [`Vantage::ALL`]. Gateways refuse what no one wrote a rule for.
-fn read_sections(errors: &mut Errors, fields: Fields<'_>) -> [Section; 4] {
+/// The sections in the order of [`Vantage::ALL`], and the mode for invalid hosts. Gateways refuse what
+/// no one wrote a rule for.
+fn read_sections(errors: &mut Errors, fields: Fields<'_>) -> ([Section; 4], Mode) {
     let hosts = fields.get("hosts");
     let fields = hosts
         .as_ref()
         .and_then(|node| node.fields(errors, crate::fields::HOSTS));
+    let invalid = fields.and_then(|fields| fields.get("invalid"));
+    let invalid = invalid.and_then(|node| node.word(errors));
     let mut section = |name, default| match fields.and_then(|fields| fields.get(name)) {
         Some(node) => Section::read(errors, node, default),
         None => Section::new(default),
     };
-    [
+    let sections = [
         section("ingress", Action::Deny),
         section("egress", Action::Deny),
         section("inbound", Action::Allow),
         section("outbound", Action::Allow),
-    ]
+    ];
+    (sections, invalid.unwrap_or(Mode::Enforce))
 }
 
 fn read_sni(errors: &mut Errors, node: Option<Node<'_>>) -> Sni {

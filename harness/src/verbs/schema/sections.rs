@@ -136,6 +136,10 @@ pub(super) fn hosts() -> Value {
                 "At a sidecar, for requests of its workload.",
                 optional(section(Action::Allow)),
             ),
+            "invalid" => (
+                "What is no host: `enforce` refuses it; with `dryRun` the default decides, and it is counted.",
+                or(optional(words!(Mode)), json!(Mode::Enforce.as_str())),
+            ),
             _ => return None,
         })
     })

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::policy::PolicyFile;
 
-/// The policy with every section and the SNI check in dry run.
+/// The policy with every section, invalid hosts and the SNI check in dry run.
 ///
 /// It is another policy, of another revision. A rule that is in dry run itself stays out of what its
 /// section would have decided, as it does where that is enforced.
@@ -21,6 +21,7 @@ pub(super) fn observed(file: &PolicyFile) -> anyhow::Result<PolicyFile> {
     for vantage in Vantage::ALL {
         mapping(&mut json, &["hosts", vantage.as_str()])["mode"] = json!("dryRun");
     }
+    mapping(&mut json, &["hosts"])["invalid"] = json!("dryRun");
     let sni = mapping(&mut json, &["sni"]);
     for (field, default) in [("mismatch", "deny"), ("missing", "ignore")] {
         if sni[field].as_str().unwrap_or(default) == "deny" {
