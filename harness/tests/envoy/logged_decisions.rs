@@ -101,12 +101,7 @@ async fn the_log_tells_the_whole_decision_and_learn_turns_it_into_rules() {
         "port",
     ];
     let gateway = |rest: Value| {
-        let mut line = json!([
-            "ingress",
-            "istio-ingressgateway",
-            "istio-system",
-            "north-south"
-        ]);
+        let mut line = json!(["ingress", "istio-ingress", "istio-ingress", "north-south"]);
         let line = line.as_array_mut().unwrap();
         line.extend(rest.as_array().unwrap().iter().cloned());
         Value::from(line.clone())

@@ -11,8 +11,8 @@ use meridian::verbs::render::envoy::{ModulePaths, render};
 use serde_json::{Value, json};
 
 const APP: &str = "cluster.local/ns/default/sa/app";
-const GATEWAY: &str = "cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account";
-const EGRESS: &str = "cluster.local/ns/istio-system/sa/istio-egressgateway-service-account";
+const GATEWAY: &str = "cluster.local/ns/istio-ingress/sa/istio-ingress";
+const EGRESS: &str = "cluster.local/ns/istio-egress/sa/istio-egress";
 
 fn policy() -> PolicyFile {
     let policy = json!({
@@ -165,7 +165,7 @@ async fn the_rendered_envoys_are_valid_and_serve_as_their_headers_say() {
     let parts = [
         ("127.0.0.1:8080", app.address()),
         (
-            "istio-egressgateway.istio-system.svc.cluster.local:8443",
+            "istio-egress.istio-egress.svc.cluster.local:8443",
             egress_address,
         ),
     ];

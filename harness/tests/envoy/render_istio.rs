@@ -156,7 +156,7 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
     std::fs::create_dir(&discovered).unwrap();
     discover(&filter, "1", &discovered);
 
-    let principal = "cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account";
+    let principal = "cluster.local/ns/istio-ingress/sa/istio-ingress";
     let identity: MeshIdentity = certificates
         .write_identity("gateway", principal, None)
         .unwrap();
@@ -179,8 +179,8 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
         },
     };
     let mut bootstrap = gateway.to_config(&Proxy {
-        name: "istio-ingressgateway".to_owned(),
-        namespace: "istio-system".to_owned(),
+        name: "istio-ingress".to_owned(),
+        namespace: "istio-ingress".to_owned(),
         identity,
         filters: None,
         access_log: AccessLog::Stdout,

@@ -159,7 +159,7 @@ fn explain_knows_of_tls_without_a_server_name() {
 
 #[test]
 fn explain_takes_every_piece_of_evidence() {
-    let gateway = "cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account";
+    let gateway = "cluster.local/ns/istio-ingress/sa/istio-ingress";
     for (arguments, direction, evidence) in [
         (
             &[

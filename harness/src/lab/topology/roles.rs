@@ -12,11 +12,9 @@ pub const EGRESS: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 20);
 pub const OUTSIDE_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 9, 1, 1));
 
 /// The principal of the ingress gateway.
-pub const INGRESS_PRINCIPAL: &str =
-    "cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account";
+pub const INGRESS_PRINCIPAL: &str = "cluster.local/ns/istio-ingress/sa/istio-ingress";
 /// The principal of the egress gateway.
-pub const EGRESS_PRINCIPAL: &str =
-    "cluster.local/ns/istio-system/sa/istio-egressgateway-service-account";
+pub const EGRESS_PRINCIPAL: &str = "cluster.local/ns/istio-egress/sa/istio-egress";
 /// The principal of NGINX.
 pub const NGINX_PRINCIPAL: &str = "cluster.local/ns/ingress-nginx/sa/ingress-nginx";
 

@@ -25,9 +25,9 @@ use crate::lab::config::sidecar::{Sidecar, service_route};
 use crate::lab::config::wasm::Filters;
 use crate::lab::envoy::{Envoy, EnvoyOptions, RunFolder};
 
-const INGRESS_NAME: &str = "istio-ingressgateway";
-const EGRESS_NAME: &str = "istio-egressgateway";
-const GATEWAY_NAMESPACE: &str = "istio-system";
+/// The gateways, and the namespaces that they have to themselves.
+const INGRESS: &str = "istio-ingress";
+const EGRESS: &str = "istio-egress";
 
 /// What a topology is started with.
 #[derive(Debug, Clone)]
@@ -162,8 +162,8 @@ impl Plan<'_> {
     async fn start_ingress(&self, shop: &Server) -> anyhow::Result<IngressGateway> {
         let proxy = self.proxy(
             "ingress",
-            INGRESS_NAME,
-            GATEWAY_NAMESPACE,
+            INGRESS,
+            INGRESS,
             roles::INGRESS_PRINCIPAL,
             roles::INGRESS,
         )?;
@@ -206,8 +206,8 @@ impl Plan<'_> {
     ) -> anyhow::Result<EgressGateway> {
         let proxy = self.proxy(
             "egress",
-            EGRESS_NAME,
-            GATEWAY_NAMESPACE,
+            EGRESS,
+            EGRESS,
             roles::EGRESS_PRINCIPAL,
             roles::EGRESS,
         )?;
@@ -259,7 +259,7 @@ impl Plan<'_> {
         } = workload;
         let proxy = self.proxy(name, name, namespace, &workload.principal(), address)?;
         let egress = Upstream::service(
-            &service_host(EGRESS_NAME, GATEWAY_NAMESPACE),
+            &service_host(EGRESS, EGRESS),
             self.egress.v4.into(),
             roles::EGRESS_PRINCIPAL,
         );

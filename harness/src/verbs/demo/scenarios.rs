@@ -253,7 +253,7 @@ impl Ways<'_> {
     }
 
     fn egress(&self, title: &str, authority: &str) -> Scenario {
-        let gateway = service_host("istio-egressgateway", "istio-system");
+        let gateway = service_host("istio-egress", "istio-egress");
         let egress = hop(
             self.topology.egress.envoy.name(),
             Vantage::Egress,

@@ -91,13 +91,13 @@ pub fn render(policy: &PolicyFile, options: &ModulePaths) -> anyhow::Result<Vec<
             "ingress.yaml",
             INGRESS_HEADER,
             mesh.ingress()
-                .to_config(&proxy("ingressgateway", "istio-system")),
+                .to_config(&proxy("istio-ingress", "istio-ingress")),
         ),
         (
             "egress.yaml",
             EGRESS_HEADER,
             mesh.egress()
-                .to_config(&proxy("egressgateway", "istio-system")),
+                .to_config(&proxy("istio-egress", "istio-egress")),
         ),
         (
             "sidecar.yaml",
@@ -131,8 +131,7 @@ impl Names {
         let egress_principal = match mesh.egress_gateways.first() {
             Some(gateway) => gateway.principal.clone(),
             None => {
-                let account = "istio-egressgateway-service-account";
-                let text = format!("{trust_domain}/ns/istio-system/sa/{account}");
+                let text = format!("{trust_domain}/ns/istio-egress/sa/istio-egress");
                 Principal::parse(&text).with_context(|| format!("`{text}` is no identity"))?
             }
         };
@@ -408,9 +407,7 @@ mod tests {
         let (_, sidecar) = &files(&named)[2];
         assert!(sidecar.contains("outbound|80||way-out.edge\n"));
         let (_, sidecar) = &files(&json!({}))[2];
-        assert!(
-            sidecar.contains("outbound|80||istio-egressgateway.istio-system.svc.cluster.local\n")
-        );
+        assert!(sidecar.contains("outbound|80||istio-egress.istio-egress.svc.cluster.local\n"));
     }
 
     #[test]

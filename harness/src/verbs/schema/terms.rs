@@ -38,7 +38,7 @@ pub(super) fn terms() -> Value {
             "description": "An identity: TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT.",
             "type": "string",
             "pattern": r"^(spiffe:\/\/)?[a-z0-9._-]+\/ns\/[a-z0-9._-]+\/sa\/[a-z0-9._-]+$",
-            "examples": ["cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account"],
+            "examples": ["cluster.local/ns/istio-ingress/sa/istio-ingress"],
         },
         "principalPattern": {
             "description": "An identity, whole or with one `*`, first or last; `*` is any identity, but not the lack of one.",
