@@ -80,15 +80,8 @@ impl Filters {
         written: impl Fn(String) -> String,
     ) -> Self {
         let PolicyFile { policy, .. } = file;
-        let ingress = policy.mesh.ingress_gateways.iter();
-        let ingress = ingress
-            .filter(|gateway| gateway.filtered)
-            .find_map(|gateway| gateway.name.as_deref());
-        let egress = policy
-            .mesh
-            .egress_gateways
-            .iter()
-            .find_map(|gateway| gateway.name.as_deref());
+        let ingress = policy.first_gateway(Vantage::Ingress);
+        let egress = policy.first_gateway(Vantage::Egress);
         let slices = [
             (Vantage::Ingress, Subject::Request, ingress),
             (Vantage::Ingress, Subject::Connection, ingress),
