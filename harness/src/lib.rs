@@ -6,6 +6,7 @@
 
 pub mod access_log;
 pub mod cli;
+mod https;
 pub mod lab;
 mod output;
 pub mod policy;

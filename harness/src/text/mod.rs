@@ -2,6 +2,7 @@
 
 pub mod confusables;
 pub mod numbers;
+pub mod sha256;
 pub mod shell;
 pub mod visible;
 pub mod wrap;

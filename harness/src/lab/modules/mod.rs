@@ -9,13 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use sha2::{Digest, Sha256};
 
 pub use compile::ensure_target;
 pub use recipes::LEAN;
 pub use strip::strip;
 
 use crate::lab::paths;
+use crate::text::sha256::sha256;
 use recipes::{EXPORTS, HOST_CALLS, RECIPES, Recipe, UNUSED_BY_YARDSTICK};
 use strip::ON_LOG;
 
@@ -168,13 +168,6 @@ fn fingerprint(compiled: &[u8], recipe: &Recipe<'_>) -> String {
     }
     source.extend_from_slice(include_bytes!("strip.rs"));
     sha256(&source)
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 #[cfg(test)]
