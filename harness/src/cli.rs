@@ -16,6 +16,7 @@ use crate::verbs::docs::{self, DocsArgs};
 use crate::verbs::explain::{self, ExplainArgs};
 use crate::verbs::learn::{self, LearnArgs};
 use crate::verbs::mesh::{self, MeshArgs};
+use crate::verbs::pack::{self, PackArgs};
 use crate::verbs::render::{self, RenderArgs};
 use crate::verbs::report::{self, ReportArgs};
 use crate::verbs::schema::{self, SchemaArgs};
@@ -51,6 +52,7 @@ enum Verb {
     Top(TopArgs),
     Report(ReportArgs),
     Render(RenderArgs),
+    Pack(PackArgs),
     Bench(BenchArgs),
     Docs(DocsArgs),
 }
@@ -97,6 +99,7 @@ impl Cli {
             Verb::Top(args) => top::run(&args),
             Verb::Report(args) => report::run(&args),
             Verb::Render(args) => render::run(&args),
+            Verb::Pack(args) => pack::run(&args),
             Verb::Bench(args) => bench::run(&args),
             Verb::Docs(args) => docs::run(&args, Self::command()),
         }
@@ -106,7 +109,12 @@ impl Cli {
 impl Verb {
     fn holds_sockets(&self) -> bool {
         match self {
-            Self::Demo(_) | Self::Up(_) | Self::Mesh(_) | Self::Top(_) | Self::Bench(_) => true,
+            Self::Demo(_)
+            | Self::Up(_)
+            | Self::Mesh(_)
+            | Self::Top(_)
+            | Self::Pack(_)
+            | Self::Bench(_) => true,
             Self::Build(_)
             | Self::Check(_)
             | Self::Explain(_)

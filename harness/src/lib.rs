@@ -8,6 +8,7 @@ pub mod access_log;
 pub mod cli;
 mod https;
 pub mod lab;
+pub mod oci;
 mod output;
 pub mod policy;
 mod runtime;

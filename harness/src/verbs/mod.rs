@@ -9,6 +9,7 @@ pub mod docs;
 pub mod explain;
 pub mod learn;
 pub mod mesh;
+pub mod pack;
 pub mod render;
 pub mod report;
 pub mod schema;

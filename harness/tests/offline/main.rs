@@ -15,6 +15,7 @@ mod gateways;
 mod golden;
 mod help;
 mod learn;
+mod pack;
 mod render_istio;
 mod render_istio_schemas;
 mod report;

@@ -12,7 +12,7 @@ use super::wasm_target;
 use crate::lab::paths;
 
 /// The target the modules are compiled for: without WASI, so that they import from `env` alone.
-const TARGET: &str = "wasm32-unknown-unknown";
+pub const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "wasm";
 
 /// Makes sure that the modules' target is installed, with rustup where it is missing.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-pub use compile::ensure_target;
+pub use compile::{TARGET, ensure_target};
 pub use recipes::LEAN;
 pub use strip::strip;
 
