@@ -15,7 +15,7 @@ pub struct TopologyArgs {
     /// The policy, in YAML or JSON [default: the sample policy]
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// The Envoy binary [default: $MERIDIAN_ENVOY, `envoy` on the PATH, or a download]
+    /// The Envoy binary [default: $MERIDIAN_ENVOY, the release $MERIDIAN_ENVOY_VERSION, `envoy` on the PATH, or a download]
     #[arg(long, value_name = "FILE")]
     pub envoy: Option<PathBuf>,
     /// Print one JSON object

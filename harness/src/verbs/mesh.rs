@@ -25,7 +25,7 @@ pub struct MeshArgs {
     /// What to merge into the mesh's configuration: Helm's values with `meshConfig`
     #[arg(long, value_name = "FILE")]
     pub mesh_config: Option<PathBuf>,
-    /// The Envoy binary of every pod [default: $MERIDIAN_ENVOY, `envoy` on the PATH, or a download]
+    /// The Envoy binary of every pod [default: $MERIDIAN_ENVOY, the release $MERIDIAN_ENVOY_VERSION, `envoy` on the PATH, or a download]
     #[arg(long, value_name = "FILE")]
     pub envoy: Option<PathBuf>,
     /// Print one JSON object

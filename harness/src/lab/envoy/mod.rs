@@ -10,8 +10,8 @@ mod version;
 mod wheel;
 
 pub use admin::Admin;
-pub use binary::obtain;
+pub use binary::{obtain, obtain_version};
 pub use instance::{Envoy, EnvoyOptions, validate};
 pub use log::LogLevel;
 pub use run_folder::RunFolder;
-pub use version::VERSION;
+pub use version::{RELEASES, Release, VERSION};

