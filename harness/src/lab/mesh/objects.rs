@@ -9,6 +9,7 @@ pub(super) fn labels(role: &Role) -> Vec<(String, String)> {
     let mut labels = vec![
         ("app".to_owned(), role.name.to_owned()),
         ("app.kubernetes.io/name".to_owned(), role.name.to_owned()),
+        ("app.kubernetes.io/part-of".to_owned(), "mesh".to_owned()),
         (
             "service.istio.io/canonical-name".to_owned(),
             role.name.to_owned(),

@@ -269,6 +269,7 @@ http {{
     server {{
         listen {address}:80 reuseport;
         server_name _;
+        underscores_in_headers on;
         location / {{
             proxy_pass http://{service}:80;
             proxy_http_version 1.1;
