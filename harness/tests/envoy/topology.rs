@@ -307,6 +307,17 @@ async fn the_filters_tag_refuse_and_count_on_every_path() {
     }
     assert!(topology.arrivals().take().is_empty());
 
+    // Each filter has its own slice, and all tell the revision of the whole.
+    let revision = format!(" {}", policy.revision());
+    for envoy in topology.envoys() {
+        let metrics = envoy.scrape().await.unwrap();
+        let mut told = metrics
+            .lines()
+            .filter(|line| line.starts_with("meridian_policy_revision{"));
+        let name = envoy.name();
+        assert!(told.clone().count() >= 1, "{name} tells none");
+        assert!(told.all(|line| line.ends_with(&revision)), "{name}");
+    }
     let metrics = topology.ingress.envoy.scrape().await.unwrap();
     let counted = metrics
         .lines()

@@ -193,8 +193,15 @@ fn left_alone(plan: &Plan<'_>) -> String {
                   sidecars, which decide themselves. `--auto-passthrough` filters them, too.\n"
         }
     };
+    let look_alikes = match plan.args.proxy_version {
+        None => "",
+        Some(_) => {
+            "- Headers that look like a tag, at proxies before Istio 1.28: their Envoys cannot remove \
+             them by a match.\n"
+        }
+    };
     format!(
-        "\n## Left alone\n\n{passthrough}\
+        "\n## Left alone\n\n{passthrough}{look_alikes}\
          - Proxies whose version does not match `{}`: proxies of Istio 1.28 and 1.29 may die of a first filter \
          that comes while they run.\n\
          - TCP and TLS that sidecars pass unread, waypoints, and ztunnels.\n",
