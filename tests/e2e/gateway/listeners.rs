@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use crate::certificates::Certificates;
 
 pub(super) struct Surroundings<'s> {
-    /// The policy filter.
-    pub(super) filter: Value,
+    /// The policy filter, and what stands behind it.
+    pub(super) filters: Vec<Value>,
     pub(super) certificates: &'s Certificates,
     pub(super) access_log: PathBuf,
     pub(super) upstream: SocketAddr,
@@ -64,7 +64,7 @@ impl Surroundings<'_> {
     }
 
     fn connections(&self, before: &[Value]) -> Value {
-        let filters: Vec<Value> = before.iter().chain([&self.filter]).cloned().collect();
+        let filters: Vec<Value> = before.iter().chain(&self.filters).cloned().collect();
         let mut connections = HttpConnectionManager {
             name: "gateway",
             position: Position::Egress,

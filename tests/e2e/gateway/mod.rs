@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use meridian::lab::config::look_alikes::look_alike_filter;
 use meridian::lab::config::wasm::Filters;
 use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder};
 use meridian::lab::prometheus::Samples;
@@ -101,7 +102,10 @@ impl Gateway {
         let policy = PolicyFile::parse(policy.as_bytes()).context("the policy")?;
         let filters = Filters::new(paths::modules_dir()?, &policy);
         let bootstrap = Surroundings {
-            filter: filters.http_filter(Vantage::Ingress),
+            filters: vec![
+                filters.http_filter(Vantage::Ingress),
+                look_alike_filter(filters.tags()),
+            ],
             certificates: &certificates,
             access_log: run.path().join("access.log"),
             upstream: upstream.address(),

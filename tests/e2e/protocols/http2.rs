@@ -151,7 +151,11 @@ async fn a_tag_does_not_survive_in_trailers() -> anyhow::Result<()> {
     request.end_stream = false;
     let stream = session.request(&request);
     session.data(stream, b"body", false);
-    let trailers = [("x-traffic-direction", "east-west"), ("x-checksum", "1")];
+    let trailers = [
+        ("x-traffic-direction", "east-west"),
+        ("x-traffic_direction", "east-west"),
+        ("x_checksum", "1"),
+    ];
     session.request_trailers(stream, &trailers);
     let answer = response(soon(session.answer(stream)).await?)?;
     assert_eq!(answer.status, 200);
@@ -161,7 +165,7 @@ async fn a_tag_does_not_survive_in_trailers() -> anyhow::Result<()> {
         .keys()
         .map(|name| name.as_str())
         .collect();
-    assert_eq!(names, ["x-checksum"]);
+    assert_eq!(names, ["x_checksum"]);
     assert_eq!(arrived[0].headers["x-traffic-direction"], "north-south");
     gateway.stop().await?;
     Ok(())
