@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use meridian_policy::Vantage;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::lab::config::wasm::{module, module_name};
+use crate::oci::ModulesFile;
 
 /// How long an agent may take to fetch a module.
 const TIMEOUT: &str = "30s";
@@ -20,39 +22,26 @@ pub(super) enum Modules {
     Packed {
         /// The list's file, for errors.
         file: PathBuf,
-        list: ModuleList,
+        list: ModulesFile,
     },
     /// In a registry, by this version's tags: `REGISTRY/REPO`.
     Tagged(String),
     /// At a web server.
     Https {
         folder: String,
-        digests: PathBuf,
-        list: ModuleList,
+        /// The list's file, for errors.
+        file: PathBuf,
+        list: Vec<Digest>,
     },
     /// In the proxies' file systems.
     Mounted(PathBuf),
 }
 
-/// What `pack --json` writes; `build --json` writes the list alone.
+/// What `build --json` and `pack --json` both write of a module.
 #[derive(Debug, Deserialize)]
-pub(super) struct ModuleList {
-    /// The revision of the policy inside.
-    #[serde(default)]
-    policy: Option<String>,
-    modules: Vec<ListedModule>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ListedModule {
+pub(super) struct Digest {
     name: String,
     lean: bool,
-    #[serde(default)]
-    gateway: Option<String>,
-    #[serde(default)]
-    reference: Option<String>,
-    #[serde(default)]
-    digest: Option<String>,
     sha256: String,
 }
 
@@ -78,7 +67,7 @@ impl Modules {
         match place.split_once("://") {
             None => {
                 let file = PathBuf::from(place);
-                let list = ModuleList::read(&file)?;
+                let list = read_json(&file, "`meridian pack --json`")?;
                 Ok(Self::Packed { file, list })
             }
             Some(("oci", prefix)) if !prefix.is_empty() => Ok(Self::Tagged(prefix.to_owned())),
@@ -90,8 +79,8 @@ impl Modules {
                 )?;
                 Ok(Self::Https {
                     folder: place.to_owned(),
-                    digests: digests.to_owned(),
-                    list: ModuleList::read(digests)?,
+                    file: digests.to_owned(),
+                    list: Digest::read_all(digests)?,
                 })
             }
             Some(_) => bail!(
@@ -138,33 +127,41 @@ impl Modules {
         is_lean: bool,
         gateway: Option<&str>,
     ) -> anyhow::Result<Source> {
-        let file = module(vantage, is_lean);
+        let name = module_name(vantage);
         match self {
-            Self::Mounted(folder) => Ok(Source::Mounted(folder.join(file))),
+            Self::Mounted(folder) => Ok(Source::Mounted(folder.join(module(vantage, is_lean)))),
             Self::Tagged(prefix) => {
                 let lean = if is_lean { "-lean" } else { "" };
-                let (name, version) = (module_name(vantage), env!("CARGO_PKG_VERSION"));
+                let version = env!("CARGO_PKG_VERSION");
                 Ok(Source::Remote {
                     url: format!("oci://{prefix}/{name}:{version}{lean}"),
                     sha256: None,
                 })
             }
-            Self::Https {
-                folder,
-                digests,
-                list,
-            } => {
-                let listed = list.find(digests, vantage, is_lean, None)?;
+            Self::Https { folder, file, list } => {
+                let of_kind = |lean| {
+                    let mut modules = list.iter();
+                    modules.find(|module| module.name == name && module.lean == lean)
+                };
+                let found = lean_or_full(is_lean, of_kind);
+                let module = found.with_context(|| missing(file, name, None))?;
                 Ok(Source::Remote {
-                    url: format!("{folder}/{}", module(vantage, listed.lean)),
-                    sha256: Some(listed.sha256.clone()),
+                    url: format!("{folder}/{}", self::module(vantage, module.lean)),
+                    sha256: Some(module.sha256.clone()),
                 })
             }
             Self::Packed { file, list } => {
                 // Without a policy inside one module serves every gateway.
                 let gateway = gateway.filter(|_| list.policy.is_some());
-                let listed = list.find(file, vantage, is_lean, gateway)?;
-                let (Some(reference), Some(digest)) = (&listed.reference, &listed.digest) else {
+                let of_kind = |lean| {
+                    list.modules.iter().find(|module| {
+                        (module.name.as_str(), module.lean) == (name, lean)
+                            && module.gateway.as_deref() == gateway
+                    })
+                };
+                let found = lean_or_full(is_lean, of_kind);
+                let module = found.with_context(|| missing(file, name, gateway))?;
+                let Some(reference) = &module.reference else {
                     bail!(
                         "{}: the modules are in no registry; write what `meridian pack --push \
                          REGISTRY/REPO --json` prints",
@@ -172,7 +169,7 @@ impl Modules {
                     );
                 };
                 Ok(Source::Remote {
-                    url: format!("oci://{}@{digest}", without_tag(reference)),
+                    url: format!("oci://{}@{}", without_tag(reference), module.digest),
                     sha256: None,
                 })
             }
@@ -180,51 +177,36 @@ impl Modules {
     }
 }
 
-impl ModuleList {
-    fn read(file: &Path) -> anyhow::Result<Self> {
+impl Digest {
+    /// Reads what `build --json` wrote, or `pack --json`.
+    fn read_all(file: &Path) -> anyhow::Result<Vec<Self>> {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Written {
-            Packed(ModuleList),
-            Built(Vec<ListedModule>),
+            Built(Vec<Digest>),
+            Packed { modules: Vec<Digest> },
         }
-        let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let written = serde_json::from_slice(&text).with_context(|| {
-            format!(
-                "{} is not what `meridian pack --json` or `build --json` writes",
-                file.display()
-            )
-        })?;
-        Ok(match written {
-            Written::Packed(list) => list,
-            Written::Built(modules) => Self {
-                policy: None,
-                modules,
-            },
-        })
+        let written = read_json(file, "`meridian build --json` or `pack --json`")?;
+        let (Written::Built(modules) | Written::Packed { modules }) = written;
+        Ok(modules)
     }
+}
 
-    /// The lean module where it will do and is there, else the full one, which does more.
-    fn find(
-        &self,
-        file: &Path,
-        vantage: Vantage,
-        is_lean: bool,
-        gateway: Option<&str>,
-    ) -> anyhow::Result<&ListedModule> {
-        let name = module_name(vantage);
-        let of_kind = |lean: bool| {
-            self.modules.iter().find(|module| {
-                module.name == name && module.lean == lean && module.gateway.as_deref() == gateway
-            })
-        };
-        let found = if is_lean { of_kind(true) } else { None };
-        found.or_else(|| of_kind(false)).with_context(|| {
-            let gateway =
-                gateway.map_or_else(String::new, |name| format!(" for the gateway {name}"));
-            format!("{} has no module `{name}`{gateway}", file.display())
-        })
-    }
+fn read_json<T: DeserializeOwned>(file: &Path, writer: &str) -> anyhow::Result<T> {
+    let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not what {writer} writes", file.display()))
+}
+
+/// The lean module where it will do and is there, else the full one, which does more.
+fn lean_or_full<'m, T>(is_lean: bool, of_kind: impl Fn(bool) -> Option<&'m T>) -> Option<&'m T> {
+    let lean = if is_lean { of_kind(true) } else { None };
+    lean.or_else(|| of_kind(false))
+}
+
+fn missing(file: &Path, name: &str, gateway: Option<&str>) -> String {
+    let gateway = gateway.map_or_else(String::new, |name| format!(" for the gateway {name}"));
+    format!("{} has no module `{name}`{gateway}", file.display())
 }
 
 impl Source {
