@@ -1,6 +1,7 @@
 //! End to end, on real Envoy.
 
 mod architecture;
+mod attachment;
 mod bad_policies;
 mod certificates;
 mod coalescing;

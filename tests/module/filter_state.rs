@@ -49,7 +49,7 @@ fn decode(state: &[u8]) -> BTreeMap<String, String> {
 
 fn told(policy: &str, root_id: &str, answers: &Answers) -> BTreeMap<String, String> {
     let mut host = Host::with_policy(root_id, policy);
-    assert_eq!(host.world().calls[3], "function declare_property");
+    assert_eq!(host.world().calls[4], "function declare_property");
     match root_id.ends_with(".tcp") {
         true => host.connection(answers),
         false => host.request(answers),

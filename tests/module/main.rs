@@ -2,6 +2,7 @@
 //! when a change makes a request or a policy dearer, on any machine and however busy it is.
 
 mod allocations;
+mod attachment;
 mod budgets;
 mod expiry;
 mod filter_state;

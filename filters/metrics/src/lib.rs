@@ -117,6 +117,14 @@ pub const POLICY_RULES: Metric = Metric {
     labels: &["reporter"],
 };
 
+/// A plugin that decides nothing, because the proxy is not of the kind that its module is for; one that
+/// decides does not have it.
+pub const PLUGIN_ABSTAINS: Metric = Metric {
+    name: "meridian_plugin_abstains",
+    kind: Kind::Gauge,
+    labels: &["reporter"],
+};
+
 /// All metrics, in the order of the documentation.
 pub const METRICS: &[Metric] = &[
     REQUESTS,
@@ -127,6 +135,7 @@ pub const METRICS: &[Metric] = &[
     DURATION,
     POLICY_REVISION,
     POLICY_RULES,
+    PLUGIN_ABSTAINS,
 ];
 
 /// Every label of every metric, once.
@@ -174,6 +183,9 @@ impl Metric {
             }
             name if name == POLICY_RULES.name => {
                 "The rules of the policy in force, for this reporter."
+            }
+            name if name == PLUGIN_ABSTAINS.name => {
+                "1 where a plugin decides nothing, because the proxy is not of the kind that its module is for."
             }
             _ => "",
         }

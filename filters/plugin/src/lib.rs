@@ -20,6 +20,7 @@
 #[cfg(any(target_arch = "wasm32", test))]
 mod abi;
 mod answer;
+mod attachment;
 mod counters;
 #[cfg(test)]
 mod fake;

@@ -3,8 +3,10 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use meridian_metrics::PLUGIN_ABSTAINS;
 use meridian_policy::{Date, Policy, Subject, Vantage};
 
+use crate::attachment::Attachment;
 use crate::filter::Filter;
 use crate::filter_state;
 use crate::host::{PluginHost, Refused, StreamHost};
@@ -14,7 +16,15 @@ use crate::host::{PluginHost, Refused, StreamHost};
 const TICK_MILLISECONDS: u32 = 60_000;
 
 /// The filters of a plugin, one for each vantage point that it serves.
-pub struct Filters(Vec<Filter>);
+pub struct Filters {
+    /// Empty in a plugin that abstains.
+    filters: Vec<Filter>,
+}
+
+thread_local! {
+    /// True once this VM's log has it that the module abstains.
+    static HAS_TOLD_ABSTENTION: Cell<bool> = const { Cell::new(false) };
+}
 
 /// The day, for rules that expire; read on a tick, never in a request.
 #[derive(Clone, Default)]
@@ -33,7 +43,8 @@ impl Clock {
 
 impl Filters {
     /// Loads the policy that the host has for this plugin, at the vantage points of its module. The
-    /// plugin's root id can name one of them, `ingress.tcp` and `egress.tcp` for connections.
+    /// plugin's root id can name one of them, `ingress.tcp` and `egress.tcp` for connections. Where
+    /// the module does not belong, the plugin abstains, whatever its policy is.
     ///
     /// # Errors
     /// Every error of the policy with its place, or what the host refused; nothing is in force then.
@@ -42,6 +53,11 @@ impl Filters {
         vantages: &[Vantage],
         clock: &Clock,
     ) -> Result<Self, Vec<String>> {
+        let attachment = Attachment::of(host, vantages).map_err(|error| vec![error])?;
+        let Attachment { vantages, subject } = attachment;
+        if attachment.is_misplaced(host) {
+            return refused(Self::abstaining(host, attachment), "a metric was not set");
+        }
         let policy = Policy::from_json(host.configuration())
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let policy = Rc::new(policy);
@@ -51,26 +67,6 @@ impl Filters {
             refused(ticking, "the clock does not tick")?;
         }
         let namespace = host.text("xds\0node\0metadata\0NAMESPACE");
-        // A root id that names a vantage point spares a sidecar the question at every request.
-        let root_id = host.text("plugin_root_id").unwrap_or_default();
-        let mut subject = Subject::Request;
-        let root_id = match root_id.strip_suffix(".tcp") {
-            Some(vantage) => {
-                subject = Subject::Connection;
-                vantage
-            }
-            None => &root_id,
-        };
-        let named = vantages.iter().find(|vantage| vantage.as_str() == root_id);
-        let is_gateway = named.is_some() && vantages.len() == 1;
-        if subject == Subject::Connection && !is_gateway {
-            return Err(vec![
-                "the plugin's root id asks for a network filter that this module is not; write \
-                 `ingress.tcp` or `egress.tcp` with the gateway's module"
-                    .to_owned(),
-            ]);
-        }
-        let vantages = named.map_or(vantages, std::slice::from_ref);
         if policy.metrics.any() && subject == Subject::Request && !host.tells_ends() {
             return Err(vec![
                 "metrics: a lean module measures nothing; take the one without `_lean`".to_owned(),
@@ -97,23 +93,53 @@ impl Filters {
         for filter in &filters {
             refused(filter.tell_policy(host, revision), "a metric was not set")?;
         }
-        Ok(Self(filters))
+        Ok(Self { filters })
+    }
+
+    /// A plugin where its module does not belong: a sidecar's at a gateway, say, where every plugin of
+    /// the root namespace lands. The gateway's own filter decides there, and a second one would tag
+    /// over it.
+    #[cold]
+    fn abstaining<H: PluginHost>(host: H, attachment: Attachment<'_>) -> Result<Self, Refused> {
+        for vantage in attachment.vantages {
+            let name = PLUGIN_ABSTAINS.stat_name(&[vantage.as_str()]);
+            host.set(host.define(PLUGIN_ABSTAINS.kind, &name)?, 1)?;
+        }
+        if !HAS_TOLD_ABSTENTION.replace(true) {
+            let (module, node) = match attachment.is_of_gateway() {
+                true => ("a gateway's", "a sidecar"),
+                false => ("a sidecar's", "a gateway"),
+            };
+            log::warn!("the plugin abstains: this is {module} module, and the node is {node}");
+        }
+        Ok(Self {
+            filters: Vec::new(),
+        })
+    }
+
+    /// True in a plugin that lets everything pass, because the proxy is not of the kind that its
+    /// module is for.
+    pub fn abstain(&self) -> bool {
+        self.filters.is_empty()
     }
 
     /// True if anything is measured when a request has ended.
     pub fn measure_ends(&self) -> bool {
         // They share the policy.
-        self.0.first().is_some_and(Filter::measures_ends)
+        self.filters.first().is_some_and(Filter::measures_ends)
     }
 
     /// The filter for the request or connection of this host; `None` at a sidecar's listener that is
     /// neither inbound nor outbound.
     pub fn current<H: StreamHost>(&self, host: H) -> Option<&Filter> {
-        if let [filter] = self.0.as_slice() {
-            return Some(filter);
+        match self.filters.as_slice() {
+            [filter] => Some(filter),
+            [] => None,
+            filters => {
+                let vantage = listener_vantage(host)?;
+                filters.iter().find(|filter| filter.vantage() == vantage)
+            }
         }
-        let vantage = listener_vantage(host)?;
-        self.0.iter().find(|filter| filter.vantage() == vantage)
     }
 }
 
@@ -174,10 +200,60 @@ mod tests {
         ] {
             let (loaded, _) = load(World::request("{}", ""), root_id, vantages);
             let got = loaded.as_ref().ok().map(|filters| {
-                let filter = filters.0.first().unwrap();
-                (filters.0.len(), filter.subject())
+                let filter = filters.filters.first().unwrap();
+                (filters.filters.len(), filter.subject())
             });
             assert_eq!(got, expected, "{root_id:?} of {vantages:?}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_abstains_where_the_node_is_not_of_its_module_s_kind() {
+        let (ingress, egress) = ([Vantage::Ingress], [Vantage::Egress]);
+        for (vantages, root_id, node, reporters) in [
+            (
+                &SIDECAR[..],
+                "",
+                "router~10.0.0.1~a.b~b",
+                &["inbound", "outbound"][..],
+            ),
+            (&SIDECAR, "outbound", "router~10.0.0.1~a.b~b", &["outbound"]),
+            (&SIDECAR, "inbound", "waypoint~10.0.0.1~a.b~b", &["inbound"]),
+            (&ingress, "", "sidecar~10.0.0.1~a.b~b", &["ingress"]),
+            (&egress, "egress.tcp", "sidecar~10.0.0.1~a.b~b", &["egress"]),
+            // Where it belongs, and where the node tells nothing.
+            (&SIDECAR, "", "sidecar~10.0.0.1~a.b~b", &[]),
+            (&ingress, "", "router~10.0.0.1~a.b~b", &[]),
+            (&ingress, "", "waypoint~10.0.0.1~a.b~b", &[]),
+            (&ingress, "", "sidecar", &[]),
+            (&SIDECAR, "", "router-1", &[]),
+            (&SIDECAR, "", "Router~10.0.0.1~a.b~b", &[]),
+            (&SIDECAR, "", "", &[]),
+        ] {
+            let policy = match reporters {
+                [] => "{}",
+                // It is not looked at.
+                _ => "no policy",
+            };
+            let mut world = World::request(policy, "shop.example.com");
+            world.text("xds\0node\0id", node);
+            let (loaded, world) = load(world, root_id, vantages);
+            let filters = loaded.unwrap();
+            assert_eq!(
+                filters.abstain(),
+                !reporters.is_empty(),
+                "{node} {root_id:?}"
+            );
+            let gauges: Vec<(String, u64)> = reporters
+                .iter()
+                .map(|reporter| (format!("reporter=.={reporter};.;"), 1))
+                .collect();
+            assert_eq!(world.counted("meridian_plugin_abstains"), gauges);
+            if filters.abstain() {
+                assert_eq!(world.stats.len(), reporters.len(), "{:?}", world.stats);
+                let world = RefCell::new(world);
+                assert!(filters.current(Fake(&world)).is_none() && !filters.measure_ends());
+            }
         }
     }
 

@@ -83,6 +83,19 @@ fn current(filters: &Option<Rc<Filters>>, subject: Subject) -> Option<&Filter> {
     (filter.subject() == subject).then_some(filter)
 }
 
+/// What becomes of a request or connection that no filter decides on.
+#[cold]
+#[inline(never)]
+fn undecided(filters: Option<&Filters>, subject: Subject) -> FilterStatus {
+    if filters.is_some_and(Filters::abstain) {
+        return FilterStatus::Continue;
+    }
+    match subject {
+        Subject::Request => no_policy(ProxyWasm),
+        Subject::Connection => close(ProxyWasm),
+    }
+}
+
 /// The request's headers have arrived.
 // SAFETY: no other function has the name.
 #[unsafe(no_mangle)]
@@ -97,7 +110,7 @@ pub extern "C" fn proxy_on_request_headers(context: u32, _: u32, _: u32) -> u32 
                 }
                 status
             }
-            None => no_policy(ProxyWasm),
+            None => undecided(filters.as_deref(), Subject::Request),
         };
         action(status)
     })
@@ -122,6 +135,7 @@ pub extern "C" fn proxy_on_request_trailers(context: u32, _: u32) -> u32 {
         let filter = current(&filters, Subject::Request);
         action(match filter {
             Some(filter) => filter.on_trailers(ProxyWasm),
+            None if filters.as_deref().is_some_and(Filters::abstain) => FilterStatus::Continue,
             None => FilterStatus::StopIteration,
         })
     })
@@ -136,7 +150,7 @@ pub extern "C" fn proxy_on_new_connection(context: u32) -> u32 {
         let filter = current(&filters, Subject::Connection);
         action(match filter {
             Some(filter) => filter.on_stream(ProxyWasm).0,
-            None => close(ProxyWasm),
+            None => undecided(filters.as_deref(), Subject::Connection),
         })
     })
 }

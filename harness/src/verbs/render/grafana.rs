@@ -1,7 +1,8 @@
 //! `meridian render grafana`: a dashboard over the metrics that `meridian render prometheus` scrapes.
 
 use meridian_metrics::{
-    CALLERS, CONNECTIONS, DRY_RUN, DURATION, POLICY_REVISION, POLICY_RULES, REQUESTS, RESPONSES,
+    CALLERS, CONNECTIONS, DRY_RUN, DURATION, PLUGIN_ABSTAINS, POLICY_REVISION, POLICY_RULES,
+    REQUESTS, RESPONSES,
 };
 use serde_json::{Value, json};
 
@@ -348,7 +349,7 @@ fn health() -> Vec<Panel> {
         lines(
             "Policy rules",
             "The rules of the policy in force.",
-            6,
+            3,
             "short",
             vec![(
                 format!(
@@ -356,6 +357,19 @@ fn health() -> Vec<Panel> {
                     POLICY_RULES.name
                 ),
                 "{{reporter}}",
+            )],
+        ),
+        lines(
+            "Plugins that abstain",
+            "Plugins where they do not belong, which decide nothing there.",
+            3,
+            "short",
+            vec![(
+                format!(
+                    "max by (reporter, instance) ({}{{{CHOSEN_REPORTER}}})",
+                    PLUGIN_ABSTAINS.name
+                ),
+                "{{reporter}} {{instance}}",
             )],
         ),
         lines(

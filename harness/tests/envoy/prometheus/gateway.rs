@@ -24,10 +24,23 @@ impl Gateway {
         run: &RunFolder,
         filters: &Filters,
     ) -> anyhow::Result<Self> {
-        let file = run.path().join("discovered.json");
+        Self::start_as("gateway", "gateway", binary, run, filters).await
+    }
+
+    /// As [`Self::start`], with this name and Istio's name for the node.
+    pub(crate) async fn start_as(
+        name: &str,
+        node: &str,
+        binary: &Path,
+        run: &RunFolder,
+        filters: &Filters,
+    ) -> anyhow::Result<Self> {
+        let file = run.path().join(format!("{name}.discovered.json"));
         publish(&file, 0, filters)?;
         let options = EnvoyOptions::default();
-        let envoy = Envoy::start(binary, run, "gateway", &bootstrap(&file), &options).await?;
+        let mut bootstrap = bootstrap(&file);
+        bootstrap["node"]["id"] = json!(node);
+        let envoy = Envoy::start(binary, run, name, &bootstrap, &options).await?;
         let http = envoy.listener_address("http").await?;
         Ok(Self {
             envoy,

@@ -339,6 +339,22 @@ async fn every_alert_fires_on_its_fault_and_not_before() -> anyhow::Result<()> {
             )
             .await?;
 
+        let filters = Filters::new(modules.clone(), &policy);
+        let node = "sidecar~127.0.0.1~cart.shop~shop.svc.cluster.local";
+        let misplaced = Gateway::start_as("misplaced", node, &envoy, &run, &filters).await?;
+        let refused = Call::new(misplaced.http, "intranet.example.com").from(OUTSIDE_CLIENT);
+        assert_eq!(refused.send().await?.status, 200);
+        targets.push(misplaced.envoy.admin());
+        list_targets(run.path(), &targets)?;
+        let misplaced_instance = misplaced.envoy.admin().to_string();
+        watch
+            .fires(
+                "MeridianPluginAbstains",
+                &[("reporter", "ingress"), ("instance", &misplaced_instance)],
+                &[],
+            )
+            .await?;
+
         let crashing = tempfile::tempdir()?;
         write_crashing_module(crashing.path())?;
         gateway.publish(&Filters::new(crashing.path().to_path_buf(), &other))?;

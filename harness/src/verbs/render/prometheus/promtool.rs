@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use meridian_metrics::{CALLERS, CONNECTIONS, DRY_RUN, POLICY_REVISION, REQUESTS, RESPONSES};
+use meridian_metrics::{
+    CALLERS, CONNECTIONS, DRY_RUN, PLUGIN_ABSTAINS, POLICY_REVISION, REQUESTS, RESPONSES,
+};
 use serde_json::{Value, json};
 
 use super::promql::{
@@ -149,6 +151,22 @@ fn faults(alert: &str, step: Duration) -> Vec<Fault> {
                     InputSeries::gauge(name, 1, after)
                 })
                 .into(),
+        },
+        "MeridianPluginAbstains" => Fault {
+            labels: &[
+                ("instance", "proxy"),
+                ("job", "meridian"),
+                ("reporter", "outbound"),
+            ],
+            series: vec![InputSeries::gauge(
+                format!(
+                    "{}{{reporter=\"outbound\",{}}}",
+                    PLUGIN_ABSTAINS.name,
+                    target()
+                ),
+                0,
+                1,
+            )],
         },
         "MeridianPolicyRefused" => Fault {
             labels: TARGET,

@@ -1,6 +1,8 @@
 //! The rules: what is recorded, and what is worth waking somebody for.
 
-use meridian_metrics::{CALLERS, CONNECTIONS, DRY_RUN, POLICY_REVISION, REQUESTS, RESPONSES};
+use meridian_metrics::{
+    CALLERS, CONNECTIONS, DRY_RUN, PLUGIN_ABSTAINS, POLICY_REVISION, REQUESTS, RESPONSES,
+};
 use meridian_policy::Policy;
 use serde_json::{Value, json};
 
@@ -106,6 +108,7 @@ pub fn alerts(policy: &Policy, windows: &Windows) -> Vec<Alert> {
         policy_refused(&recent),
         filter_reloading(&recent),
         worker_without_filter(),
+        plugin_abstains(),
         namespace_goes_outside(&recent, &history),
     ];
     if policy.metrics.responses {
@@ -228,6 +231,24 @@ fn worker_without_filter() -> Alert {
             as many are missing as a filter has, and a singleton wasm service of the bootstrap looks like a missing one.",
         runbook: "Take the proxy out of service. Its log says `Failed to create new Wasm instance`; lift the limit \
             (`ulimit -v unlimited`, systemd's `LimitAS=infinity`) and restart it.",
+    }
+}
+
+fn plugin_abstains() -> Alert {
+    Alert {
+        name: "MeridianPluginAbstains",
+        expr: format!(
+            "max by (job, instance, reporter) ({}) > 0",
+            PLUGIN_ABSTAINS.name
+        ),
+        holds: true,
+        severity: "warning",
+        summary: "The {{ $labels.reporter }} plugin of {{ $labels.instance }} stands where it does not belong.",
+        description: "A sidecar's module is at a gateway or waypoint, or a gateway's at a sidecar. It decides, tags \
+            and counts nothing there, and leaves that to the proxy's own filter, if the proxy has one.",
+        runbook: "A WasmPlugin or TrafficExtension without a selector, in Istio's root namespace, reaches every \
+            proxy: render them for the namespaces of workloads (`meridian render istio`). The gauge stays until the \
+            proxy restarts.",
     }
 }
 
