@@ -1,4 +1,4 @@
-//! A sidecar's plugin that lands on a gateway.
+//! A sidecar's plugin that lands on a gateway, and one that is attached as the other kind of filter.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -138,5 +138,23 @@ async fn a_sidecar_s_plugin_at_a_gateway_leaves_the_gateway_s_tag_alone() -> any
     assert_eq!(ask(&envoy).await?, 403);
     let samples = Samples::parse(&envoy.scrape().await?)?;
     assert_eq!(samples.find(abstains, &[]).count(), 0);
+    envoy.stop().await
+}
+
+#[tokio::test]
+async fn an_http_filter_with_the_root_of_a_network_filter_says_what_to_write() -> anyhow::Result<()>
+{
+    let filters = filters().await?;
+    let mut filter = filters.http_filter(Vantage::Ingress);
+    filter["typed_config"]["config"]["root_id"] = json!("ingress.tcp");
+    let echo = Echo::start().await?;
+    let (envoy, _run) = start("attachment-root", "gateway", vec![filter], &echo).await?;
+    for _ in 0..3 {
+        assert_eq!(ask(&envoy).await?, 503);
+    }
+    assert!(echo.take().is_empty());
+    let log = envoy.log()?;
+    let told = "the root id ingress.tcp is that of a network filter, and this is an HTTP filter: every request is refused; write ingress";
+    assert_eq!(log.matches(told).count(), 1, "{log}");
     envoy.stop().await
 }

@@ -1,7 +1,7 @@
-//! A module where it does not belong.
+//! A module where it does not belong, and a plugin attached as the other kind of filter.
 
 use crate::budgets::{plaintext, tls};
-use crate::host::{Action, Answers, Host};
+use crate::host::{Action, Answers, Host, ROOT};
 use crate::policies::{PLAIN, sample};
 
 /// A VM at this node, before it has a policy.
@@ -95,5 +95,49 @@ fn where_it_belongs_a_plugin_decides_and_has_no_gauge_of_abstention() {
         );
         let seen = host.request(&plaintext("evil.example.com"));
         assert!(!seen.calls.is_empty(), "{root_id} at {node}");
+    }
+}
+
+/// The host tells no plugin at its configuration which kind of filter it is: the first request or
+/// connection does.
+#[test]
+fn the_other_kind_of_filter_refuses_and_says_once_what_to_write() {
+    let mut host = Host::with_policy("egress", PLAIN);
+    let write = "write egress.tcp";
+    let seen = host.connection(&tls("", "api.example.com"));
+    assert_eq!((seen.action, seen.closed), (Action::Pause, true));
+    let told = seen.calls.iter().filter(|call| call.contains(write));
+    assert_eq!(told.count(), 1, "{:?}", seen.calls);
+    let seen = host.connection(&tls("", "api.example.com"));
+    assert_eq!((seen.action, seen.closed), (Action::Pause, true));
+    assert!(!seen.calls.iter().any(|call| call.contains(write)));
+
+    let mut host = Host::with_policy("ingress.tcp", PLAIN);
+    let context = host.open(ROOT);
+    let allowed = plaintext("shop.example.com");
+    assert_eq!(host.headers(context, &allowed), Action::Pause);
+    let told = "is that of a network filter, and this is an HTTP filter";
+    assert_eq!(logged(&host, told).len(), 1, "{:?}", host.world().calls);
+    assert_eq!(host.headers(context, &allowed), Action::Pause);
+    assert_eq!(logged(&host, told).len(), 0);
+
+    let mut host = Host::with_policy("outbound", PLAIN);
+    let seen = host.connection(&tls("", "api.example.com"));
+    assert_eq!((seen.action, seen.closed), (Action::Pause, true));
+    let told = "a module for sidecars is an HTTP filter";
+    assert!(seen.calls.iter().any(|call| call.contains(told)));
+}
+
+#[test]
+fn a_root_id_of_another_module_is_refused() {
+    for (root_id, module) in [("inbound", "ingress"), ("ingress", "outbound")] {
+        let mut host = Host::start(module);
+        let world = host.world_mut();
+        for answers in [&mut world.own, &mut world.answers] {
+            answers.property("plugin_root_id", root_id);
+        }
+        assert!(!host.configure(PLAIN), "{root_id}");
+        let told = "the plugin's root id is one of another module";
+        assert_eq!(logged(&host, told).len(), 1, "{:?}", host.world().calls);
     }
 }

@@ -34,6 +34,13 @@ impl<'v> Attachment<'v> {
                     .to_owned(),
             );
         }
+        if named.is_none() && Vantage::from_word(name).is_some() {
+            return Err(
+                "the plugin's root id is one of another module; write `ingress`, `egress`, `inbound` or \
+                 `outbound` with the module of that place"
+                    .to_owned(),
+            );
+        }
         Ok(Self {
             vantages: named.map_or(vantages, std::slice::from_ref),
             subject,

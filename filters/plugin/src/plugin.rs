@@ -19,6 +19,8 @@ const TICK_MILLISECONDS: u32 = 60_000;
 pub struct Filters {
     /// Empty in a plugin that abstains.
     filters: Vec<Filter>,
+    /// True once it was said that the plugin is attached as what its root id does not say.
+    has_told_misuse: Cell<bool>,
 }
 
 thread_local! {
@@ -93,7 +95,10 @@ impl Filters {
         for filter in &filters {
             refused(filter.tell_policy(host, revision), "a metric was not set")?;
         }
-        Ok(Self { filters })
+        Ok(Self {
+            filters,
+            has_told_misuse: Cell::new(false),
+        })
     }
 
     /// A plugin where its module does not belong: a sidecar's at a gateway, say, where every plugin of
@@ -114,6 +119,7 @@ impl Filters {
         }
         Ok(Self {
             filters: Vec::new(),
+            has_told_misuse: Cell::new(false),
         })
     }
 
@@ -121,6 +127,33 @@ impl Filters {
     /// module is for.
     pub fn abstain(&self) -> bool {
         self.filters.is_empty()
+    }
+
+    /// Says once what to write, if the plugin is attached as the other kind of filter than its root id
+    /// says. No host tells that before the first request or connection.
+    #[cold]
+    pub fn tell_misuse(&self, is_of: Subject) {
+        let Some(filter) = self.filters.first() else {
+            return;
+        };
+        if filter.subject() == is_of || self.has_told_misuse.replace(true) {
+            return;
+        }
+        let vantage = filter.vantage();
+        match is_of {
+            Subject::Request => log::error!(
+                "the root id {vantage}.tcp is that of a network filter, and this is an HTTP filter: \
+                 every request is refused; write {vantage}"
+            ),
+            Subject::Connection if vantage.is_gateway() => log::error!(
+                "the root id {vantage} is that of an HTTP filter, and this is a network filter: \
+                 every connection is closed; write {vantage}.tcp"
+            ),
+            Subject::Connection => log::error!(
+                "a module for sidecars is an HTTP filter, and this is a network filter: \
+                 every connection is closed; remove it"
+            ),
+        }
     }
 
     /// True if anything is measured when a request has ended.
@@ -197,6 +230,10 @@ mod tests {
             (&SIDECAR, "outbound.tcp", None),
             (&SIDECAR, ".tcp", None),
             (&ingress, "egress.tcp", None),
+            // Of another module; any other name is a plugin's own.
+            (&ingress, "egress", None),
+            (&SIDECAR, "ingress", None),
+            (&SIDECAR, "outbound-tags", Some((2, Subject::Request))),
         ] {
             let (loaded, _) = load(World::request("{}", ""), root_id, vantages);
             let got = loaded.as_ref().ok().map(|filters| {

@@ -402,9 +402,17 @@ async fn a_misconfigured_network_filter_lets_nothing_pass() {
             "{error:#}"
         );
     }
-    for (root_id, module) in [
-        ("egress", "meridian_egress.wasm"),
-        ("outbound", "meridian_sidecar.wasm"),
+    for (root_id, module, told) in [
+        (
+            "egress",
+            "meridian_egress.wasm",
+            "the root id egress is that of an HTTP filter, and this is a network filter: every connection is closed; write egress.tcp",
+        ),
+        (
+            "outbound",
+            "meridian_sidecar.wasm",
+            "a module for sidecars is an HTTP filter, and this is a network filter: every connection is closed; remove it",
+        ),
     ] {
         let (envoy, port) = gateway
             .start(Vantage::Egress, &changed(root_id, module))
@@ -420,6 +428,14 @@ async fn a_misconfigured_network_filter_lets_nothing_pass() {
             samples.value("envoy_cluster_upstream_cx_total", &[]),
             0.0,
             "{root_id}"
+        );
+        // Once by each worker that had one of them.
+        let log = envoy.log().unwrap();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(told)).collect();
+        assert!((1..=3).contains(&lines.len()), "{lines:?}");
+        assert!(
+            lines.iter().all(|line| line.contains("[error]")),
+            "{lines:?}"
         );
         envoy.stop().await.unwrap();
     }

@@ -87,8 +87,11 @@ fn current(filters: &Option<Rc<Filters>>, subject: Subject) -> Option<&Filter> {
 #[cold]
 #[inline(never)]
 fn undecided(filters: Option<&Filters>, subject: Subject) -> FilterStatus {
-    if filters.is_some_and(Filters::abstain) {
-        return FilterStatus::Continue;
+    if let Some(filters) = filters {
+        if filters.abstain() {
+            return FilterStatus::Continue;
+        }
+        filters.tell_misuse(subject);
     }
     match subject {
         Subject::Request => no_policy(ProxyWasm),
