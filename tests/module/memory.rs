@@ -47,8 +47,8 @@ fn the_memory_of_a_module_with_a_policy_is_within_budget() {
 }
 
 /// The most that reading a policy takes beside its text: natively, where a million hosts are read in
-/// seconds. A pattern takes nine bytes, and a table may be one eighth empty and more; what is not of
-/// hosts is the rules.
+/// seconds. A pattern takes eight bytes, and a quarter of a table is empty; what is not of hosts is the
+/// rules.
 #[test]
 fn the_memory_beside_the_text_of_many_hosts_is_within_budget() {
     for (hosts, suffix, budget) in [

@@ -34,6 +34,7 @@
 mod decide;
 mod document;
 mod host;
+mod image;
 mod istio;
 mod model;
 mod quoted;

@@ -25,6 +25,8 @@ pub(crate) struct Errors {
     source: Arc<Vec<u8>>,
     /// True if the document is what a filter was given.
     pub(crate) is_for_filter: bool,
+    /// True for the document of an image, whose hosts are not in it.
+    pub(crate) has_image: bool,
 }
 
 impl Errors {
@@ -33,6 +35,7 @@ impl Errors {
             errors: Vec::new(),
             source,
             is_for_filter,
+            has_image: false,
         }
     }
 
@@ -53,7 +56,7 @@ impl Errors {
                 Err(InsertError::Full) => errors.add(
                     path,
                     "is one host too many",
-                    "keep fewer than 4 GiB of names in one section",
+                    "keep the policy under 256 MiB",
                 ),
             }
         });

@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use crate::document::fields::REVISION_DIGITS;
 use crate::document::reader::{Errors, Fields, Node};
+use crate::image::{Reader, Writer};
 use crate::model::component::Components;
 use crate::model::gateways;
-use crate::{Action, ConfigError, Document, Mesh, Mode, Section, SniMode, Tags, Vantage};
+use crate::{Action, ConfigError, Document, HostMap, Mesh, Mode, Section, SniMode, Tags, Vantage};
+
+/// What an image begins with: another number when anything in it changes.
+const VERSION: u32 = u32::from_le_bytes(*b"mdn1");
 
 /// A policy, ready to decide. See [`Policy::decide`].
 #[derive(Debug, Clone)]
@@ -102,6 +106,48 @@ impl Policy {
         };
         gateways::read(&mut errors, root, mesh, sections);
         read_without(errors, policy)
+    }
+
+    /// The policy of an image that [`Self::to_image`] wrote. The tables of hosts stay where they are:
+    /// nothing is read of them but their lengths.
+    ///
+    /// # Errors
+    /// If it is no image, or one of another version; and every error of the document in it.
+    pub fn from_image(image: &'static [u8]) -> Result<Self, Vec<ConfigError>> {
+        let damaged = || {
+            vec![ConfigError {
+                path: String::new(),
+                message: "is damaged, or of another version than the module".to_owned(),
+                hint: "pack it again with `meridian pack --policy`".to_owned(),
+            }]
+        };
+        let mut image = Reader(image);
+        let document = image.word().filter(|version| *version == VERSION);
+        let document = document.and_then(|_| image.bytes()).ok_or_else(damaged)?;
+        let document = Document::from_json(document).map_err(|error| vec![error])?;
+        let mut errors = Errors::new(Arc::default(), true);
+        errors.has_image = true;
+        let policy = Self::read(&mut errors, Node::root(&document));
+        let mut policy = read_without(errors, policy)?;
+        for section in &mut policy.sections {
+            section.hosts = HostMap::from_image(&mut image).ok_or_else(damaged)?;
+        }
+        if !image.0.is_empty() {
+            return Err(damaged());
+        }
+        Ok(policy)
+    }
+
+    /// The policy as an image: its `document` as a filter gets it, but in which rules have no `hosts`, and
+    /// the tables of these. `None` if it is too large.
+    pub fn to_image(&self, document: &str) -> Option<Vec<u8>> {
+        let mut image = Writer::default();
+        image.word(VERSION);
+        image.bytes(document.as_bytes())?;
+        for section in &self.sections {
+            section.hosts.to_image(&mut image)?;
+        }
+        Some(image.0)
     }
 
     fn read(errors: &mut Errors, root: Node<'_>) -> Option<Self> {

@@ -126,11 +126,13 @@ impl Section {
             .require(errors, "action", "write `action: allow` or `action: deny`")
             .and_then(|node| read_action(errors, node));
         let rank = Rank::new(action.unwrap_or(Action::Deny), self.rules.len());
-        if let Some(node) = fields.require(
-            errors,
-            "hosts",
-            "list the hosts, such as [shop.example.com, \"*.example.org\"]",
-        ) {
+        if !errors.has_image
+            && let Some(node) = fields.require(
+                errors,
+                "hosts",
+                "list the hosts, such as [shop.example.com, \"*.example.org\"]",
+            )
+        {
             errors.read_hosts(node, &mut self.hosts, rank.into());
             if is_empty(node) {
                 errors.add(

@@ -3,6 +3,7 @@
 
 mod connections;
 mod gateways;
+mod image;
 mod matching;
 mod properties;
 mod scan;

@@ -28,14 +28,9 @@ pub(super) fn hash_name(name: &[u8]) -> (u64, u32) {
     (hash, dots)
 }
 
-/// Mixes a hash of FNV-1a, with something that is not in the name: the table takes its control byte
-/// from the top bits, where FNV-1a mixes least for short names.
+/// Mixes a hash of FNV-1a, with something that is not in the name: the table takes a home from the top
+/// bits, where FNV-1a mixes least for short names.
 pub(super) const fn finish(hash: u64, salt: u64) -> u64 {
     let hash = (hash ^ (hash >> 32) ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     hash ^ (hash >> 29)
-}
-
-/// Which of a map's tables a key is in, by hash bits that hashbrown does not use.
-pub(super) fn share(hash: u64, tables: usize) -> usize {
-    (usize::from((hash >> 32) as u16) * tables) >> 16
 }

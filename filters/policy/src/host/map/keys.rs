@@ -5,52 +5,18 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::hash::{finish, hash_name};
+use super::array::Array;
+use super::kind::Kind;
+use super::slot::{self, Slot};
 use super::values::List;
-
-/// What a key is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A name.
-    Exact,
-    /// A name, for those below it.
-    Suffix,
-    /// A network, as of [`network_key`].
-    Network,
-}
-
-impl Kind {
-    /// The hash of a key of this kind whose bytes have this hash.
-    pub(super) const fn finish(self, hash: u64) -> u64 {
-        finish(hash, self as u64)
-    }
-
-    pub(super) fn hash(self, key: &[u8]) -> u64 {
-        self.finish(hash_name(key).0)
-    }
-}
 
 /// A key on its way into the table.
 pub(super) struct Key<'k> {
     pub(super) kind: Kind,
     pub(super) bytes: &'k [u8],
     /// Where it stands in the source, if it does.
-    pub(super) start: Option<u32>,
+    pub(super) start: Option<usize>,
 }
-
-/// A pattern in a table: with one value, or for a [`Chain`] which of [`Keys::chains`] it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Slot {
-    /// Where its key starts, or which chain it is.
-    pub(super) at: u32,
-    /// How long its key is. No key has length 0: that is a chain.
-    pub(super) length: u8,
-    pub(super) kind: Kind,
-    /// The number of its only value, see [`super::values::Values::get`].
-    pub(super) grant: u16,
-}
-
-const _: () = assert!(size_of::<Slot>() == 8);
 
 /// Several values of one pattern.
 #[derive(Debug, Clone, Copy)]
@@ -60,56 +26,53 @@ pub(super) struct Chain {
     pub(super) values: List,
 }
 
+/// The bytes of a [`Chain`].
+pub(super) type ChainBytes = [slot::Bytes; 2];
+
+impl Chain {
+    pub(super) fn from_bytes([slot, values]: ChainBytes) -> Self {
+        Self {
+            slot: Slot::from_bytes(slot),
+            values: List::from_bytes(values),
+        }
+    }
+
+    pub(super) fn bytes(self) -> ChainBytes {
+        [self.slot.bytes(), self.values.bytes()]
+    }
+}
+
 /// Where the keys of slots are.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Keys {
     /// The text of the policy, and behind it, in the same space of offsets, keys that are not in it.
     pub(super) source: Arc<Vec<u8>>,
-    pub(super) extra: Vec<u8>,
-    pub(super) chains: Vec<Chain>,
+    pub(super) extra: Array<u8>,
+    pub(super) chains: Array<ChainBytes>,
 }
 
 impl Keys {
-    /// The slot that says where the key is, also for a pattern with several values.
-    fn unchained(&self, slot: Slot) -> Slot {
-        let chain = match slot.length {
-            0 => self.chains.get(slot.at as usize),
-            _ => None,
-        };
-        chain.map_or(slot, |chain| chain.slot)
+    /// A chain of a slot that says which.
+    pub(super) fn chain(&self, slot: Slot) -> Option<Chain> {
+        self.chains.get(slot.at()).copied().map(Chain::from_bytes)
     }
 
     pub(super) fn key(&self, slot: Slot) -> &[u8] {
-        let start = slot.at as usize;
-        let (text, start) = match start.checked_sub(self.source.len()) {
-            Some(start) => (&self.extra, start),
-            None => (&*self.source, start),
+        let slot = match slot.grant() {
+            Some(_) => slot,
+            None => self.chain(slot).map_or(slot, |chain| chain.slot),
         };
-        text.get(start..start + usize::from(slot.length))
-            .unwrap_or_default()
+        let start = slot.at();
+        let (text, start) = match start.checked_sub(self.source.len()) {
+            Some(start) => (&*self.extra, start),
+            None => (self.source.as_slice(), start),
+        };
+        text.get(start..start + slot.length()).unwrap_or_default()
     }
 
-    /// Finds the slot of a key.
-    pub(super) fn is(&self, kind: Kind, key: &[u8]) -> impl Fn(&Slot) -> bool {
-        move |slot| {
-            let slot = match slot.length {
-                0 => self.unchained(*slot),
-                _ => *slot,
-            };
-            usize::from(slot.length) == key.len() && slot.kind == kind && self.key(slot) == key
-        }
-    }
-
-    /// Hashes the keys of slots. A single named hasher, so that hashbrown's grow path is
-    /// monomorphised once.
-    pub(super) fn hasher(&self) -> impl Fn(&Slot) -> u64 {
-        |slot| self.hash(*slot)
-    }
-
-    #[inline(never)]
-    fn hash(&self, slot: Slot) -> u64 {
-        let slot = self.unchained(slot);
-        slot.kind.hash(self.key(slot))
+    /// The hash of a slot's key.
+    pub(super) fn hash(&self, slot: Slot) -> u64 {
+        slot.kind().hash(self.key(slot))
     }
 }
 

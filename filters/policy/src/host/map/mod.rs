@@ -4,7 +4,7 @@
 //! undoes it byte by byte, which gives the hash of every suffix, longest first. Each label boundary
 //! at which some pattern ends costs one probe.
 //!
-//! A pattern takes a slot of eight bytes and a control byte in the table. Its name stays in the text
+//! A pattern takes a slot of eight bytes in the table. Its name stays in the text
 //! of the policy, where it is written there in its canonical form:
 //!
 //! ```text
@@ -12,7 +12,7 @@
 //!                      ^ at 12, 16 bytes
 //! extra    example.org                       names that are not canonical in the source
 //!
-//! tables   slot {at 12, length 16, Exact,  grant 0}      shop.example.com   one value
+//! table    slot {at 12, length 16, Exact,  grant 0}      shop.example.com   one value
 //!          slot {chain 0, length 0, Suffix}              *.example.org      several
 //!                      |
 //! chains   [0] slot {at source.len() + 0, length 11, Suffix}
@@ -24,19 +24,26 @@
 //!
 //! A value is a [`crate::Rank`], so that a list is in the order in which its rules are asked.
 
+mod array;
 mod hash;
+mod image;
 mod keys;
+mod kind;
+mod slot;
+mod table;
 mod values;
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
 use ipnet::IpNet;
 
-use hash::{hash_name, share, unhash_byte};
-use keys::{Chain, Key, Keys, Kind, Slot, network_key};
+use hash::{hash_name, unhash_byte};
+use keys::{Chain, Key, Keys, network_key};
+use kind::Kind;
+use slot::Slot;
+use table::Table;
 use values::{Grant, List, Values};
 
 use crate::host::is_canonical_name;
@@ -44,15 +51,12 @@ use crate::{Host, HostPattern, Pattern, PatternError};
 
 /// Suffixes of so many labels and more are not told apart in [`HostMap::suffix_labels`].
 const MAX_LABELS: u32 = 63;
-/// The most patterns that a table is planned for. One of 2¹⁴ buckets grows at 14,336, which is more
-/// than chance puts there.
-const PLANNED: usize = 13_600;
+
 /// Values under host patterns, found most specific first.
 #[derive(Debug, Clone)]
 pub struct HostMap {
     keys: Keys,
-    /// A pattern's hash says which. One table would double to grow, and be half empty at worst.
-    tables: Vec<HashTable<Slot>>,
+    table: Table,
     values: Values,
     /// Bit n is set when a suffix pattern of n labels exists, so that the others cost no probe.
     suffix_labels: u64,
@@ -68,7 +72,7 @@ impl Default for HostMap {
     fn default() -> Self {
         Self {
             keys: Keys::default(),
-            tables: Vec::new(),
+            table: Table::default(),
             values: Values::default(),
             suffix_labels: 0,
             prefixes: [Vec::new(), Vec::new()],
@@ -82,7 +86,7 @@ impl Default for HostMap {
 pub enum InsertError {
     /// It is not a pattern.
     Pattern(PatternError),
-    /// The map is full: 4 GiB of names, or 2³² values.
+    /// The map is full: 256 MiB of text, or 2³² values.
     Full,
 }
 
@@ -96,13 +100,8 @@ impl HostMap {
 
     /// Makes room for the `patterns` that a map is to have.
     pub(crate) fn reserve(&mut self, patterns: usize) {
-        if !self.tables.is_empty() {
-            return;
-        }
-        let tables = patterns.div_ceil(PLANNED).max(1);
-        self.tables.resize_with(tables, HashTable::new);
-        for table in &mut self.tables {
-            table.reserve(patterns / tables, self.keys.hasher());
+        if self.table.is_unplanned() {
+            self.table = Table::for_count(patterns);
         }
     }
 
@@ -125,7 +124,7 @@ impl HostMap {
     }
 
     /// Adds `value` under a pattern; the same value under the same pattern is kept once.
-    /// False when the map is full (4 GiB of names, or 2³² values).
+    /// False when the map is full (256 MiB of text, or 2³² values).
     #[must_use]
     pub fn insert(&mut self, pattern: &Pattern, value: u16) -> bool {
         self.insert_written(pattern, &[], value).is_some()
@@ -172,7 +171,6 @@ impl HostMap {
         let start = (name.as_ptr() as usize)
             .checked_sub(self.keys.source.as_ptr() as usize)
             .filter(|start| start + name.len() <= self.keys.source.len());
-        let start = start.and_then(|start| u32::try_from(start).ok());
         let key = Key {
             kind,
             bytes: name,
@@ -184,73 +182,60 @@ impl HostMap {
     /// Adds a value under a key; `None` when the map is full.
     fn insert_key(&mut self, key: &Key<'_>, grant: Grant) -> Option<()> {
         let hash = key.kind.hash(key.bytes);
-        let Some(mut slot) = self.probe(key.kind, hash, key.bytes) else {
+        let Some((place, mut slot)) = self.probe(key.kind, hash, key.bytes) else {
             return self.insert_new(key, hash, grant);
         };
-        if slot.length != 0 {
-            let only = self.values.get(slot.grant)?;
+        if let Some(number) = slot.grant() {
+            let only = self.values.get(number)?;
             if only == grant {
                 return Some(());
             }
             // The value moves from the slot into a chain, where it is counted again.
             self.values.len -= 1;
-            let chain = self.chain(slot, only)?;
-            let tables = self.tables.len();
-            let table = self.tables.get_mut(share(hash, tables))?;
-            *table.find_mut(hash, self.keys.is(key.kind, key.bytes))? = chain;
-            slot = chain;
+            slot = self.chain(slot, only)?;
+            self.table.replace(place, slot)?;
         }
-        let at = slot.at as usize;
-        let values = self.keys.chains.get(at)?.values;
-        let values = self.values.link(Some(values), grant)?;
-        self.keys.chains.get_mut(at)?.values = values;
+        let mut chain = self.keys.chain(slot)?;
+        chain.values = self.values.link(Some(chain.values), grant)?;
+        *self.keys.chains.owned()?.get_mut(slot.at())? = chain.bytes();
         Some(())
     }
 
     /// A chain of one value instead of a slot.
     fn chain(&mut self, slot: Slot, grant: Grant) -> Option<Slot> {
         let values = self.values.link(None, grant)?;
-        let at = u32::try_from(self.keys.chains.len()).ok()?;
-        self.keys.chains.push(Chain { slot, values });
-        Some(Slot {
-            at,
-            length: 0,
-            ..slot
-        })
+        let chained = slot.chained(self.keys.chains.len())?;
+        // Of a slot with a value: a chain's key is where that one's is.
+        self.keys
+            .chains
+            .owned()?
+            .push(Chain { slot, values }.bytes());
+        Some(chained)
     }
 
     fn insert_new(&mut self, key: &Key<'_>, hash: u64, grant: Grant) -> Option<()> {
-        let length = u8::try_from(key.bytes.len()).ok()?;
         let start = match key.start {
             Some(start) => start,
             None => {
-                let start = u32::try_from(self.keys.source.len() + self.keys.extra.len()).ok()?;
-                self.keys.extra.extend_from_slice(key.bytes);
+                let start = self.keys.source.len() + self.keys.extra.len();
+                self.keys.extra.owned()?.extend_from_slice(key.bytes);
                 start
             }
         };
         let number = self.values.grant(grant);
-        let mut slot = Slot {
-            at: start,
-            length,
-            kind: key.kind,
-            grant: number.unwrap_or(0),
-        };
+        let mut slot = Slot::new(key.kind, start, key.bytes.len(), number)?;
         if number.is_some() {
             self.values.len += 1;
         } else {
             slot = self.chain(slot, grant)?;
         }
-        self.reserve(0);
-        let tables = self.tables.len();
-        let table = self.tables.get_mut(share(hash, tables))?;
-        table.insert_unique(hash, slot, self.keys.hasher());
-        Some(())
+        let keys = &self.keys;
+        self.table.insert(hash, slot, &|slot| keys.hash(slot))
     }
 
-    fn probe(&self, kind: Kind, hash: u64, key: &[u8]) -> Option<Slot> {
-        let table = self.tables.get(share(hash, self.tables.len()))?;
-        table.find(hash, self.keys.is(kind, key)).copied()
+    fn probe(&self, kind: Kind, hash: u64, key: &[u8]) -> Option<(usize, Slot)> {
+        self.table
+            .find(kind, hash, key.len(), |slot| self.keys.key(slot) == key)
     }
 
     /// Calls `each` with the value and the port of every pattern that matches `host`: the most
@@ -295,17 +280,17 @@ impl HostMap {
 
     fn visit_slot(
         &self,
-        slot: Option<Slot>,
+        slot: Option<(usize, Slot)>,
         each: &mut impl FnMut(u16, Option<u16>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let Some(slot) = slot else {
+        let Some((_, slot)) = slot else {
             return ControlFlow::Continue(());
         };
-        if slot.length == 0 {
-            let chain = self.keys.chains.get(slot.at as usize);
+        let Some(number) = slot.grant() else {
+            let chain = self.keys.chain(slot);
             return self.values.visit(chain.map(|chain| chain.values), each);
-        }
-        match self.values.get(slot.grant) {
+        };
+        match self.values.get(number) {
             Some(grant) => each(grant.value, grant.port()),
             None => ControlFlow::Continue(()),
         }
@@ -444,27 +429,26 @@ mod tests {
         // Only what is not canonical in the source is held apart.
         assert!(map.keys.extra.is_empty());
         map.insert_text("A.B", 7).unwrap();
-        assert_eq!(map.keys.extra, b"a.b");
+        assert_eq!(*map.keys.extra, *b"a.b");
         assert_eq!(visited(&map, "a.b"), [7]);
     }
 
     #[test]
-    fn as_many_tables_as_the_patterns_need() {
+    fn a_table_has_room_for_the_patterns_that_were_planned() {
+        const PLANNED: usize = 40_000;
         let mut map = HostMap::default();
-        map.reserve(3 * PLANNED);
-        let capacities =
-            |map: &HostMap| -> Vec<usize> { map.tables.iter().map(HashTable::capacity).collect() };
-        let planned = capacities(&map);
-        assert_eq!(planned.len(), 3);
-        for number in 0..3 * PLANNED {
+        map.reserve(PLANNED);
+        let planned = map.table.capacity();
+        assert!((PLANNED..PLANNED + 2).contains(&planned), "{planned}");
+        for number in 0..PLANNED {
             let host = format!("{number}.example.com");
             map.insert_text(&host, (number % 7) as u16).unwrap();
         }
-        // None of them grew.
-        assert_eq!(capacities(&map), planned);
-        assert_eq!(map.len(), 3 * PLANNED);
-        assert_eq!(map.values.numbered(), 7);
-        for number in 0..3 * PLANNED {
+        // It did not grow.
+        assert_eq!(map.table.capacity(), planned);
+        assert_eq!(map.len(), PLANNED);
+        assert_eq!(map.values.grants.len(), 7);
+        for number in 0..PLANNED {
             let host = format!("{number}.example.com");
             assert_eq!(visited(&map, &host), [(number % 7) as u16], "{host}");
         }
@@ -481,7 +465,10 @@ mod tests {
             map.insert_text(&format!("{number}.example.com:{port}"), value)
                 .unwrap();
         }
-        assert_eq!((map.values.numbered(), map.len()), (1 << 16, hosts));
+        assert_eq!(
+            (map.values.grants.len(), map.len()),
+            (usize::from(u16::MAX), hosts)
+        );
         for number in 0..hosts {
             let host = format!("{number}.example.com");
             let (value, port) = expected(number);
