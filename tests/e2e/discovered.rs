@@ -45,14 +45,21 @@ impl Gateway {
         policy: &str,
         options: &EnvoyOptions,
     ) -> anyhow::Result<Self> {
-        let binary = tokio::task::spawn_blocking(|| {
-            modules::build()?;
-            meridian::lab::envoy::obtain(None)
-        })
-        .await??;
-        let run = RunFolder::create(name)?;
+        tokio::task::spawn_blocking(modules::build).await??;
         let policy = PolicyFile::parse(policy.as_bytes()).context("the policy")?;
         let filters = Filters::new(paths::modules_dir()?, &policy);
+        Self::start_filters(name, filters, options).await
+    }
+
+    /// Starts one with these filters.
+    pub(crate) async fn start_filters(
+        name: &str,
+        filters: Filters,
+        options: &EnvoyOptions,
+    ) -> anyhow::Result<Self> {
+        let obtain = || meridian::lab::envoy::obtain(None);
+        let binary = tokio::task::spawn_blocking(obtain).await??;
+        let run = RunFolder::create(name)?;
         let file = run.path().join("discovered.json");
         let filter = filters.http_filter(Vantage::Ingress)["typed_config"].clone();
         publish(&file, 0, filter)?;

@@ -13,6 +13,7 @@ mod expiry;
 mod gateway;
 mod modules;
 mod mutations;
+mod packed_policy;
 mod policy_update;
 mod protocols;
 mod spans;

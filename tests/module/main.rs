@@ -8,6 +8,7 @@ mod expiry;
 mod filter_state;
 mod guess;
 mod host;
+mod image;
 mod memory;
 mod plugins;
 mod policies;

@@ -15,6 +15,7 @@ pub(crate) const STATUS: u32 = 10;
 #[derive(Debug, Default)]
 pub(crate) struct World {
     pub(crate) configuration: String,
+    pub(crate) image: Option<&'static [u8]>,
     pub(crate) properties: BTreeMap<&'static str, Vec<u8>>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) trailers: Vec<(String, String)>,
@@ -117,6 +118,10 @@ impl Attributes for Fake<'_> {
 impl PluginHost for Fake<'_> {
     fn configuration(self) -> Vec<u8> {
         self.0.borrow().configuration.clone().into_bytes()
+    }
+
+    fn policy_image(self) -> Option<&'static [u8]> {
+        self.0.borrow().image
     }
 
     fn define(self, _: Kind, name: &str) -> Result<Stat, Refused> {

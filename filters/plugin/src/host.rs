@@ -68,6 +68,9 @@ pub trait PluginHost: Attributes {
     /// The plugin's configuration; empty when there is none.
     fn configuration(self) -> Vec<u8>;
 
+    /// The policy that was put into the module, see [`meridian_policy::Policy::from_image`].
+    fn policy_image(self) -> Option<&'static [u8]>;
+
     /// Defines a stat. One of the same name that is there already is that one; the host never frees
     /// it.
     ///

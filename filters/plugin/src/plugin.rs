@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use meridian_metrics::PLUGIN_ABSTAINS;
-use meridian_policy::{Date, Policy, Subject, Vantage};
+use meridian_policy::{ConfigError, Date, Policy, Subject, Vantage};
 
 use crate::attachment::Attachment;
 use crate::filter::Filter;
@@ -60,7 +60,7 @@ impl Filters {
         if attachment.is_misplaced(host) {
             return refused(Self::abstaining(host, attachment), "a metric was not set");
         }
-        let policy = Policy::from_json(host.configuration())
+        let policy = read_policy(host)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let policy = Rc::new(policy);
         if policy.has_expiring_rules() {
@@ -173,6 +173,21 @@ impl Filters {
                 filters.iter().find(|filter| filter.vantage() == vantage)
             }
         }
+    }
+}
+
+/// The policy that the host has, or the one in the module.
+fn read_policy<H: PluginHost>(host: H) -> Result<Policy, Vec<ConfigError>> {
+    let configuration = host.configuration();
+    match host.policy_image() {
+        None => Policy::from_json(configuration),
+        Some(image) if configuration.trim_ascii().is_empty() => Policy::from_image(image),
+        Some(_) => Err(vec![ConfigError {
+            path: String::new(),
+            message: "is in this module already".to_owned(),
+            hint: "leave the plugin's configuration empty, or take the module without a policy"
+                .to_owned(),
+        }]),
     }
 }
 
@@ -359,6 +374,36 @@ mod tests {
         let mut world = World::request(policy, "");
         world.refused = Some("unix_seconds");
         assert!(load(world, "ingress", &[Vantage::Ingress]).0.is_ok());
+    }
+
+    #[test]
+    fn a_policy_in_the_module_is_the_only_one() {
+        let rule = r#"{"name": "a", "hosts": ["a.b"], "action": "allow"}"#;
+        let policy = format!(r#"{{"hosts": {{"ingress": {{"rules": [{rule}]}}}}}}"#);
+        let policy = Policy::from_json(policy).unwrap();
+        let document = r#"{"revision": "0000c0ffee42", "hosts": {"ingress": {"rules": [
+            {"name": "a", "action": "allow"}]}}}"#;
+        let image: &[u8] = policy.to_image(document).unwrap().leak();
+        let part: &[u8] = &image[1..];
+        for (image, configuration, refused) in [
+            (image, "", None),
+            (image, " \n", None),
+            (image, "{}", Some("is in this module already")),
+            (part, "", Some("is damaged, or of another version")),
+        ] {
+            let mut world = World::request(configuration, "");
+            world.image = Some(image);
+            let (loaded, world) = load(world, "ingress", &[Vantage::Ingress]);
+            let revisions = world.counted("meridian_policy_revision");
+            match (loaded, refused) {
+                (Ok(_), None) => assert_eq!(revisions[0].1, 0xc0ffee42),
+                (Err(error), Some(refused)) => {
+                    assert!(error.contains(refused), "{error}");
+                    assert_eq!(revisions, []);
+                }
+                (loaded, _) => panic!("{configuration:?}: {:?}", loaded.err()),
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod explanation;
 mod file;
+mod image;
 pub mod query;
 pub mod series;
 mod slice;

@@ -18,8 +18,18 @@ impl PolicyFile {
     /// It decides as the whole policy does at that gateway. Where rules are left out, those behind
     /// them have other indexes.
     pub fn slice(&self, vantage: Vantage, subject: Subject, gateway: Option<&str>) -> String {
+        self.slice_of(&[vantage], subject, gateway)
+    }
+
+    /// The same for a filter at any of these places.
+    pub fn slice_of(
+        &self,
+        vantages: &[Vantage],
+        subject: Subject,
+        gateway: Option<&str>,
+    ) -> String {
         let reader = Reader {
-            vantage,
+            vantages,
             subject,
             gateway,
         };
@@ -33,13 +43,13 @@ impl PolicyFile {
 /// The filter whose slice it is.
 #[derive(Clone, Copy)]
 struct Reader<'g> {
-    vantage: Vantage,
+    vantages: &'g [Vantage],
     subject: Subject,
     gateway: Option<&'g str>,
 }
 
 /// How much of a field a filter reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reads {
     Nothing,
     All,
@@ -58,19 +68,25 @@ impl From<bool> for Reads {
 impl Reader<'_> {
     /// How much is read of the field at `path`; `None` for one that is not known here.
     fn reads(self, path: &str) -> Option<Reads> {
+        let reads = self.vantages.iter().map(|at| self.reads_at(*at, path));
+        // `None` is less than any.
+        reads.max()?
+    }
+
+    fn reads_at(self, at: Vantage, path: &str) -> Option<Reads> {
         let is_request = self.subject == Subject::Request;
-        let is_ingress = self.vantage == Vantage::Ingress;
-        let is_inbound = self.vantage == Vantage::Inbound;
-        let is_egress = self.vantage == Vantage::Egress;
+        let is_ingress = at == Vantage::Ingress;
+        let is_inbound = at == Vantage::Inbound;
+        let is_egress = at == Vantage::Egress;
         // Names are told to be inside or outside where something leaves.
-        let leaves = is_egress || self.vantage == Vantage::Outbound;
+        let leaves = is_egress || at == Vantage::Outbound;
         if path == "hosts.invalid" {
             return Some(Reads::All);
         }
         if let Some(section) = path.strip_prefix("hosts.") {
             let (vantage, field) = section.split_once('.').unwrap_or((section, ""));
             return match field {
-                _ if Vantage::from_word(vantage)? != self.vantage => Some(Reads::Nothing),
+                _ if Vantage::from_word(vantage)? != at => Some(Reads::Nothing),
                 "" | "rules" | "rules[]" => Some(Reads::Parts),
                 // The rules that are left are those of this gateway.
                 "rules[].gateways" => Some(Reads::Nothing),
@@ -224,7 +240,7 @@ mod tests {
         for vantage in Vantage::ALL {
             for subject in [Subject::Request, Subject::Connection] {
                 let reader = Reader {
-                    vantage: *vantage,
+                    vantages: &[*vantage],
                     subject,
                     gateway: None,
                 };

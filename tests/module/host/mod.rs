@@ -7,10 +7,9 @@
 mod calls;
 mod world;
 
-use std::path::Path;
 use std::sync::LazyLock;
 
-use meridian::lab::modules::Modules;
+use meridian::lab::modules::{Module as BuiltModule, Modules};
 use wasmi::{
     CompilationMode, Config, Engine, Instance, Linker, Memory, Module, Store, TypedFunc,
     WasmParams, WasmResults,
@@ -68,15 +67,15 @@ pub struct Host {
 }
 
 /// The module of a vantage point.
-pub fn module(root_id: &str, is_lean: bool) -> &'static Path {
+pub fn module(root_id: &str, is_lean: bool) -> &'static BuiltModule {
     let [ingress, egress, sidecar] = match is_lean {
         true => &MODULES.lean,
         false => &MODULES.built,
     };
     match root_id {
-        "ingress" | "ingress.tcp" => &ingress.path,
-        "egress" | "egress.tcp" => &egress.path,
-        _ => &sidecar.path,
+        "ingress" | "ingress.tcp" => ingress,
+        "egress" | "egress.tcp" => egress,
+        _ => sidecar,
     }
 }
 
@@ -94,14 +93,19 @@ impl Host {
     }
 
     fn start_module(root_id: &str, is_lean: bool) -> Self {
+        let wasm = std::fs::read(&module(root_id, is_lean).path).unwrap();
+        Self::start_wasm(root_id, &wasm)
+    }
+
+    /// Starts a VM with the module that `wasm` is.
+    pub fn start_wasm(root_id: &str, wasm: &[u8]) -> Self {
         let mut config = Config::default();
         // Otherwise a function's first call pays for its translation.
         config
             .consume_fuel(true)
             .compilation_mode(CompilationMode::Eager);
         let engine = Engine::new(&config);
-        let wasm = std::fs::read(module(root_id, is_lean)).unwrap();
-        let module = Module::new(&engine, &wasm).unwrap();
+        let module = Module::new(&engine, wasm).unwrap();
         let mut linker = Linker::new(&engine);
         calls::provide(&mut linker);
         let mut world = World::default();

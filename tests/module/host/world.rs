@@ -108,7 +108,7 @@ pub struct World {
     pub(super) callbacks: Vec<&'static str>,
     pub(super) buffers: usize,
     pub(super) returned: usize,
-    pub(super) instructions: u64,
+    pub instructions: u64,
     pub reply: Option<Reply>,
     pub closed: bool,
     /// What the module's memory may grow to.

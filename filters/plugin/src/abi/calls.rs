@@ -88,6 +88,8 @@ unsafe extern "C" {
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     /// Not the host's: `meridian build` puts the answer in its place.
     fn meridian_exports_on_log() -> u32;
+    /// The same: where `meridian pack --policy` put a policy, behind its length; null where it did not.
+    fn meridian_policy_image() -> *const u8;
 }
 
 /// The proxy that this module runs in: its current callback says what is meant.
@@ -146,6 +148,20 @@ impl PluginHost for ProxyWasm {
             unsafe { proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, usize::MAX, data, size) }
         })
         .unwrap_or_default()
+    }
+
+    fn policy_image(self) -> Option<&'static [u8]> {
+        // SAFETY: no pointers go there.
+        let image = unsafe { meridian_policy_image() };
+        if image.is_null() {
+            return None;
+        }
+        // SAFETY: where there is one, it lies behind its length, a word; nobody writes there, because the
+        // allocator has what the memory grew by alone.
+        unsafe {
+            let length = image.cast::<u32>().read_unaligned() as usize;
+            Some(std::slice::from_raw_parts(image.add(4), length))
+        }
     }
 
     fn define(self, kind: Kind, name: &str) -> Result<Stat, Refused> {

@@ -72,11 +72,10 @@ pub fn build() -> anyhow::Result<Modules> {
         anyhow::Ok([ingress?, egress?, sidecar?])
     };
     let built = all(RECIPES)?;
-    let all_but_on_log = EXPORTS.iter().copied().filter(|export| *export != ON_LOG);
-    let all_but_on_log: Vec<&str> = all_but_on_log.collect();
+    let exports = exports(true);
     let lean = all(RECIPES.map(|recipe| Recipe {
         suffix: LEAN,
-        exports: &all_but_on_log,
+        exports: &exports,
         ..recipe
     }))?;
     let [ingress, egress, sidecar] = built.each_ref().map(|module| module.path.clone());
@@ -87,6 +86,26 @@ pub fn build() -> anyhow::Result<Modules> {
         built,
         lean,
     })
+}
+
+/// What a module exports.
+fn exports(is_lean: bool) -> Vec<&'static str> {
+    let exports = EXPORTS.iter().copied();
+    exports
+        .filter(|export| !is_lean || *export != ON_LOG)
+        .collect()
+}
+
+/// A built module with a policy's image inside, see [`meridian_policy::Policy::to_image`]. It is written
+/// nowhere.
+///
+/// # Errors
+/// If Cargo's file is no longer there, or the image is too large.
+pub fn with_policy(module: &Module, image: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let path = compile::folder()?.join(format!("meridian_{}.wasm", module.name));
+    let compiled = fs::read(&path).with_context(|| format!("Cargo left no {}", path.display()))?;
+    strip(&compiled, &exports(module.is_lean), HOST_CALLS, Some(image))
+        .with_context(|| format!("the policy cannot be put into {}", path.display()))
 }
 
 /// The module that `meridian bench` measures the filters against.
@@ -144,7 +163,7 @@ fn finish(recipe: &Recipe<'_>, compiled: &Path, folder: &Path) -> anyhow::Result
     let module = if fs::read_to_string(&stamp_path).is_ok_and(|is| is == stamp(&present)) {
         present
     } else {
-        let module = strip(&compiled, recipe.exports, HOST_CALLS)
+        let module = strip(&compiled, recipe.exports, HOST_CALLS, None)
             .with_context(|| format!("the module {} cannot ship", compiled_path.display()))?;
         paths::write_atomically(&path, &module)?;
         paths::write_atomically(&stamp_path, stamp(&module).as_bytes())?;

@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, bail};
-use walrus::ir::{Call, InstrLocId, Unreachable, Visitor, dfs_in_order};
-use walrus::{ExportItem, FunctionId, ImportKind, Module, ModuleConfig};
+use walrus::ir::{Call, InstrLocId, Unreachable, Value, Visitor, dfs_in_order};
+use walrus::{
+    ConstExpr, DataKind, ExportItem, FunctionId, ImportKind, Memory, Module, ModuleConfig,
+};
 
 /// The only module of the host's that a shipped filter imports from.
 const HOST: &str = "env";
@@ -12,11 +14,16 @@ const HOST: &str = "env";
 /// An import that no host has: the answer is put in its place, whether the module exports
 /// `proxy_on_log`, which its own code cannot see.
 const EXPORTS_ON_LOG: &str = "meridian_exports_on_log";
+/// Another such import: where in memory the image of a policy is, 0 where there is none. Its length, a
+/// word, stands before it.
+const POLICY_IMAGE: &str = "meridian_policy_image";
+/// A page of a module's memory.
+const PAGE: usize = 1 << 16;
 /// The callback at the end of a request.
 pub(super) const ON_LOG: &str = "proxy_on_log";
 
 /// Returns the module to ship: keeps only the exports in `keep` and the imports in `calls`, and drops
-/// everything unreachable and every custom section.
+/// everything unreachable and every custom section. With a `policy` it holds that one's image.
 ///
 /// The tables of callbacks of the Rust SDK, which `bench`'s yardstick is made with, hold every default
 /// method, and with them host calls that nobody makes. A function that makes one traps instead, so that
@@ -25,7 +32,12 @@ pub(super) const ON_LOG: &str = "proxy_on_log";
 ///
 /// # Errors
 /// If it is not a valid module, lacks a function to keep, or imports from elsewhere than `env`.
-pub fn strip(compiled: &[u8], keep: &[&str], calls: &[&str]) -> anyhow::Result<Vec<u8>> {
+pub fn strip(
+    compiled: &[u8],
+    keep: &[&str],
+    calls: &[&str],
+    policy: Option<&[u8]>,
+) -> anyhow::Result<Vec<u8>> {
     let mut config = ModuleConfig::new();
     config
         .generate_name_section(false)
@@ -43,7 +55,12 @@ pub fn strip(compiled: &[u8], keep: &[&str], calls: &[&str]) -> anyhow::Result<V
         module.exports.delete(export);
     }
     check_exports(&module, keep)?;
-    answer_exports_on_log(&mut module, keep.contains(&ON_LOG))?;
+    answer(&mut module, EXPORTS_ON_LOG, keep.contains(&ON_LOG).into())?;
+    let image = match policy {
+        Some(policy) => place_policy(&mut module, policy)?,
+        None => 0,
+    };
+    answer(&mut module, POLICY_IMAGE, image)?;
     trap_at_other_calls(&mut module, calls);
     trap_at_wrappers(&mut module);
     let custom: Vec<_> = module.customs.iter().map(|(id, _)| id).collect();
@@ -71,13 +88,36 @@ fn check_imports(module: &Module) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn answer_exports_on_log(module: &mut Module, answer: bool) -> anyhow::Result<()> {
-    let Some(import) = module.imports.find(HOST, EXPORTS_ON_LOG) else {
+/// Puts a policy's image behind the memory that the module begins with; where that is.
+fn place_policy(module: &mut Module, policy: &[u8]) -> anyhow::Result<i32> {
+    let mut bytes = u32::try_from(policy.len())?.to_le_bytes().to_vec();
+    bytes.extend_from_slice(policy);
+    let memory = module.memories.iter().next().map(Memory::id);
+    let memory = memory.context("it has no memory")?;
+    let pages = module.memories.get(memory).initial;
+    let address = i32::try_from(pages * PAGE as u64).context("its memory is too large")?;
+    let data = module.data.add(
+        DataKind::Active {
+            memory,
+            offset: ConstExpr::Value(Value::I32(address)),
+        },
+        bytes,
+    );
+    let size = 4 + policy.len();
+    let memory = module.memories.get_mut(memory);
+    memory.initial = pages + size.div_ceil(PAGE) as u64;
+    memory.data_segments.insert(data);
+    Ok(address)
+}
+
+/// Puts an answer in the place of an import without arguments, if there is such an import.
+fn answer(module: &mut Module, name: &str, answer: i32) -> anyhow::Result<()> {
+    let Some(import) = module.imports.find(HOST, name) else {
         return Ok(());
     };
     if let ImportKind::Function(function) = module.imports.get(import).kind {
         module.replace_imported_func(function, |(body, _)| {
-            body.i32_const(answer.into());
+            body.i32_const(answer);
         })?;
     }
     Ok(())
@@ -189,7 +229,7 @@ fn check_exports(module: &Module, keep: &[&str]) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use walrus::ir::{Instr, Value};
+    use walrus::ir::Instr;
     use walrus::{FunctionBuilder, RawCustomSection, ValType};
 
     /// Exports `memory`, `kept` and `dropped`; each function calls an import of its own.
@@ -223,7 +263,7 @@ mod tests {
     #[test]
     fn only_what_is_kept_and_what_it_reaches_stays() {
         let compiled = module("env");
-        let stripped = strip(&compiled, &["memory", "kept"], &["host_kept"]).unwrap();
+        let stripped = strip(&compiled, &["memory", "kept"], &["host_kept"], None).unwrap();
         assert!(stripped.len() < compiled.len());
         let module = Module::from_buffer(&stripped).unwrap();
         let exports: Vec<&str> = module.exports.iter().map(|e| e.name.as_str()).collect();
@@ -236,7 +276,7 @@ mod tests {
         assert!(contains(&compiled) && !contains(&stripped));
         assert!(module.funcs.iter().all(|function| function.name.is_none()));
         assert_eq!(
-            strip(&stripped, &["memory", "kept"], &["host_kept"]).unwrap(),
+            strip(&stripped, &["memory", "kept"], &["host_kept"], None).unwrap(),
             stripped
         );
     }
@@ -251,7 +291,7 @@ mod tests {
             let signature = module.types.add(&[], &[ValType::I32]);
             let (question, _) = module.add_import_func("env", EXPORTS_ON_LOG, signature);
             module.exports.add(ON_LOG, question);
-            let stripped = strip(&module.emit_wasm(), keep, &["host_kept"]).unwrap();
+            let stripped = strip(&module.emit_wasm(), keep, &["host_kept"], None).unwrap();
             let module = Module::from_buffer(&stripped).unwrap();
             assert!(module.imports.find("env", EXPORTS_ON_LOG).is_none());
             let answers: Vec<i32> = module
@@ -273,8 +313,34 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_lies_behind_the_memory_that_the_module_had() {
+        let mut module = Module::from_buffer(&module("env")).unwrap();
+        let signature = module.types.add(&[], &[ValType::I32]);
+        let (question, _) = module.add_import_func("env", POLICY_IMAGE, signature);
+        module.exports.add("where", question);
+        let keep = ["memory", "where"];
+        let policy = vec![7; PAGE - 3];
+        let compiled = module.emit_wasm();
+        for (policy, pages, address) in [(None, 1, 0), (Some(&policy[..]), 3, 1 << 16)] {
+            let stripped = strip(&compiled, &keep, &[], policy).unwrap();
+            let module = Module::from_buffer(&stripped).unwrap();
+            assert_eq!(module.memories.iter().next().unwrap().initial, pages);
+            let placed: Vec<_> = module.data.iter().map(|data| &data.value).collect();
+            let length = ((PAGE - 3) as u32).to_le_bytes();
+            let expected = policy.map(|policy| [&length, policy].concat());
+            assert_eq!(placed, expected.iter().collect::<Vec<_>>());
+            let (_, asked) = module.funcs.iter_local().next().unwrap();
+            let body = &asked.block(asked.entry_block()).instrs[..];
+            let [(Instr::Const(constant), _)] = body else {
+                panic!("{body:?}");
+            };
+            assert!(matches!(constant.value, Value::I32(answer) if answer == address));
+        }
+    }
+
+    #[test]
     fn a_host_call_that_is_not_listed_traps() {
-        let stripped = strip(&module("env"), &["memory", "kept"], &[]).unwrap();
+        let stripped = strip(&module("env"), &["memory", "kept"], &[], None).unwrap();
         let module = Module::from_buffer(&stripped).unwrap();
         assert_eq!(module.imports.iter().count(), 0);
         let (_, kept) = module.funcs.iter_local().next().unwrap();
@@ -321,7 +387,13 @@ mod tests {
 
     #[test]
     fn a_missing_export_is_named() {
-        let error = strip(&module("env"), &["memory", "kept", "_initialize"], &[]).unwrap_err();
+        let error = strip(
+            &module("env"),
+            &["memory", "kept", "_initialize"],
+            &[],
+            None,
+        )
+        .unwrap_err();
         let message = error.to_string();
         assert!(
             message.starts_with("it does not export _initialize: "),
@@ -331,7 +403,7 @@ mod tests {
 
     #[test]
     fn an_import_from_elsewhere_is_refused() {
-        let error = strip(&module("wasi_snapshot_preview1"), &["memory"], &[]).unwrap_err();
+        let error = strip(&module("wasi_snapshot_preview1"), &["memory"], &[], None).unwrap_err();
         let message = error.to_string();
         let expected =
             "it imports wasi_snapshot_preview1.host_kept, wasi_snapshot_preview1.host_dropped: ";
@@ -340,6 +412,6 @@ mod tests {
 
     #[test]
     fn what_is_no_module_is_refused() {
-        assert!(strip(b"\0asm", &[], &[]).is_err());
+        assert!(strip(b"\0asm", &[], &[], None).is_err());
     }
 }

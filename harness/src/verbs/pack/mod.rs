@@ -1,5 +1,7 @@
 //! `meridian pack`: the modules as OCI images and artefacts, in a folder or in a registry.
 
+mod gateways;
+
 use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +19,15 @@ use crate::oci::{
     write_layout,
 };
 use crate::output;
+use crate::policy::{PolicyFile, revision_text};
 use crate::text::numbers::kilobytes;
+use crate::text::sha256::sha256;
+use crate::text::visible::visible;
+
+/// The annotation with the revision of the policy inside.
+const POLICY_REVISION: &str = "meridian.policy.revision";
+/// The annotation with the gateway whose rules are inside.
+const GATEWAY: &str = "meridian.gateway";
 
 /// Pack the modules as OCI images, for a registry or as a folder
 ///
@@ -27,8 +37,16 @@ use crate::text::numbers::kilobytes;
 ///
 /// Images are tagged REGISTRY/REPO/MODULE:TAG, MODULE being ingress, egress or sidecar; a lean module's
 /// TAG-lean; the artefact of either has -artifact behind it. Credentials are those of `docker login`.
+///
+/// A policy that no object of Kubernetes can hold goes into the modules with --policy: proxies load it
+/// without reading it, a million hosts too, and their plugins need no configuration. Then there is a
+/// module for each gateway with a name, whose TAG ends in _NAME, and none that is lean beside a full one.
 #[derive(Debug, Clone, Args)]
 pub struct PackArgs {
+    /// Put this policy into the modules
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+
     /// Push them to repositories below this one, as in ghcr.io/me/meridian
     #[arg(long, value_name = "REGISTRY/REPO")]
     pub push: Option<Destination>,
@@ -41,7 +59,7 @@ pub struct PackArgs {
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 
-    /// The tag [default: this version]
+    /// The tag [default: this version, and with --policy its revision]
     #[arg(long)]
     pub tag: Option<String>,
 
@@ -53,11 +71,22 @@ pub struct PackArgs {
 /// Packs the modules, and prints one line for each on stdout, or with `json` one object.
 ///
 /// # Errors
-/// If the modules cannot be built, the folder cannot be written, or the registry does not take them.
+/// If the policy has errors, the modules cannot be built, the folder cannot be written, or the registry
+/// does not take them.
 pub fn run(args: &PackArgs) -> anyhow::Result<ExitCode> {
-    let tag = args.tag.as_deref().unwrap_or(env!("CARGO_PKG_VERSION"));
-    check_tag(&format!("{tag}-lean-artifact"))?;
-    // Before anything is built.
+    // All of this before anything is built.
+    let policy = args.policy.as_deref();
+    let policy = policy
+        .map(|path| PolicyFile::load(Some(path)))
+        .transpose()?;
+    let revision = policy.as_ref().map(|file| revision_text(file.revision()));
+    let version = env!("CARGO_PKG_VERSION");
+    let tag = match (&args.tag, &revision) {
+        (Some(tag), _) => tag.clone(),
+        (None, Some(revision)) => format!("{version}-{revision}"),
+        (None, None) => version.to_owned(),
+    };
+    check_tag(&tag)?;
     let registry = args
         .push
         .as_ref()
@@ -65,22 +94,42 @@ pub fn run(args: &PackArgs) -> anyhow::Result<ExitCode> {
     let registry = registry.transpose()?;
 
     let root = paths::workspace_root()?;
-    let annotations = Annotations::of_checkout(&root);
-    if annotations.revision.is_none() {
+    let packing = Packing {
+        annotations: Annotations::of_checkout(&root),
+        destination: args.push.as_ref(),
+        revision,
+        tag,
+    };
+    if packing.annotations.revision.is_none() {
         eprintln!("no commit is named in the images: these sources are not exactly one");
     }
     let modules = modules::build()?;
-    let mut packages = Vec::new();
-    let mut listed = Vec::new();
+    let mut packed = Vec::new();
     for (full, lean) in modules.built.iter().zip(&modules.lean) {
         let package = format!("meridian-{}", full.name);
         let crates = Crates::of_package(&root, &package, modules::TARGET)?;
-        for module in [full, lean] {
-            let package = pack(module, &crates, &annotations, tag)?;
-            listed.push(list(module, &package, args.push.as_ref())?);
-            packages.push(package);
+        let Some(policy) = &policy else {
+            for module in [full, lean] {
+                let wasm = fs::read(&module.path)
+                    .with_context(|| format!("cannot read {}", module.path.display()))?;
+                packed.push(packing.pack(module, &crates, &wasm, None)?);
+            }
+            continue;
+        };
+        // Which of the two a policy needs is known.
+        let module = if policy.policy.metrics.any() {
+            full
+        } else {
+            lean
+        };
+        let vantages = vantages(module.name);
+        for gateway in gateways::of(&policy.policy, vantages) {
+            let image = policy.image(vantages, gateway.as_deref())?;
+            let wasm = modules::with_policy(module, &image)?;
+            packed.push(packing.pack(module, &crates, &wasm, gateway)?);
         }
     }
+    let (packages, listed): (Vec<Package>, Vec<PackedModule>) = packed.into_iter().unzip();
 
     let folder = match (&args.output, &registry) {
         (Some(folder), _) => Some(folder.clone()),
@@ -89,7 +138,7 @@ pub fn run(args: &PackArgs) -> anyhow::Result<ExitCode> {
     };
     if let Some(folder) = folder {
         write_layout(&folder, &packages)?;
-        eprintln!("wrote {}", folder.display());
+        eprintln!("wrote {}", visible(&folder.display().to_string()));
     }
     if let Some(registry) = registry {
         packages
@@ -97,7 +146,7 @@ pub fn run(args: &PackArgs) -> anyhow::Result<ExitCode> {
             .try_for_each(|package| registry.push(package))?;
     }
     let file = ModulesFile {
-        policy: None,
+        policy: packing.revision,
         modules: listed,
     };
     let text = if args.json {
@@ -109,52 +158,64 @@ pub fn run(args: &PackArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn pack(
-    module: &Module,
-    crates: &Crates,
-    annotations: &Annotations,
-    tag: &str,
-) -> anyhow::Result<Package> {
-    let wasm =
-        fs::read(&module.path).with_context(|| format!("cannot read {}", module.path.display()))?;
-    let file = module.path.file_name().and_then(|name| name.to_str());
-    let contents = Contents {
-        name: module.name,
-        file: file.context("a module has no name")?,
-        wasm: &wasm,
-        root_ids: root_ids(module.name),
-        crates,
-        extra: &[],
-    };
-    let lean = if module.is_lean { "-lean" } else { "" };
-    Package::new(
-        &contents,
-        annotations,
-        &format!("{tag}{lean}"),
-        &format!("{tag}{lean}-artifact"),
-    )
+/// What all images have in common.
+struct Packing<'a> {
+    annotations: Annotations,
+    destination: Option<&'a Destination>,
+    /// Of the policy inside.
+    revision: Option<String>,
+    tag: String,
 }
 
-fn list(
-    module: &Module,
-    package: &Package,
-    destination: Option<&Destination>,
-) -> anyhow::Result<PackedModule> {
-    let image = package.manifests.first().context("a package is empty")?;
-    let reference = destination.zip(image.tag.as_ref());
-    Ok(PackedModule {
-        name: module.name.to_owned(),
-        vantages: vantages(module.name)
-            .iter()
-            .map(|vantage| vantage.as_str().to_owned())
-            .collect(),
-        lean: module.is_lean,
-        gateway: None,
-        reference: reference.map(|(destination, tag)| destination.reference(module.name, tag)),
-        digest: image.manifest.digest().to_string(),
-        sha256: module.sha256.clone(),
-        bytes: module.bytes,
-    })
+impl Packing<'_> {
+    fn pack(
+        &self,
+        module: &Module,
+        crates: &Crates,
+        wasm: &[u8],
+        gateway: Option<String>,
+    ) -> anyhow::Result<(Package, PackedModule)> {
+        let file = module.path.file_name().and_then(|name| name.to_str());
+        let mut extra = Vec::new();
+        extra.extend(self.revision.as_deref().map(|it| (POLICY_REVISION, it)));
+        extra.extend(gateway.as_deref().map(|it| (GATEWAY, it)));
+        let contents = Contents {
+            name: module.name,
+            file: file.context("a module has no name")?,
+            wasm,
+            root_ids: root_ids(module.name),
+            crates,
+            extra: &extra,
+        };
+        let tag = |artefact: &str| {
+            let lean = if module.is_lean { "-lean" } else { "" };
+            let tag = format!("{}{lean}{artefact}", self.tag);
+            // Last, and behind what no gateway's name has: `lean` may be one.
+            let tag = match &gateway {
+                Some(gateway) => format!("{tag}_{gateway}"),
+                None => tag,
+            };
+            check_tag(&tag).map(|()| tag)
+        };
+        let package = Package::new(&contents, &self.annotations, &tag("")?, &tag("-artifact")?)?;
+        let image = package.manifests.first().context("a package is empty")?;
+        let reference = self.destination.zip(image.tag.as_ref());
+        let reference = reference.map(|(destination, tag)| destination.reference(module.name, tag));
+        let listed = PackedModule {
+            name: module.name.to_owned(),
+            vantages: vantages(module.name)
+                .iter()
+                .map(|vantage| vantage.as_str().to_owned())
+                .collect(),
+            lean: module.is_lean,
+            gateway,
+            reference,
+            digest: image.manifest.digest().to_string(),
+            sha256: sha256(wasm),
+            bytes: wasm.len() as u64,
+        };
+        Ok((package, listed))
+    }
 }
 
 fn vantages(module: &str) -> &'static [Vantage] {
@@ -177,11 +238,13 @@ fn as_text(file: &ModulesFile) -> String {
     file.modules.iter().fold(String::new(), |mut text, module| {
         let lean = if module.lean { "lean" } else { "" };
         let reference = module.reference.as_deref().unwrap_or_default();
+        let gateway = module.gateway.as_ref();
+        let gateway = gateway.map_or_else(String::new, |name| format!("{name}  "));
         let separator = if reference.is_empty() { "" } else { "@" };
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{:<8} {lean:<5}{:>9}  {reference}{separator}{}",
+            "{:<8} {lean:<5}{:>10}  {gateway}{reference}{separator}{}",
             module.name,
             kilobytes(module.bytes),
             module.digest

@@ -150,6 +150,63 @@ fn assert_module(layout: &Path, index: &Value, module: &Value) {
 }
 
 #[test]
+fn a_policy_goes_into_a_module_for_each_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.yaml");
+    fs::write(
+        &policy,
+        "{mesh: {gateways: {ingress: [
+           {principal: cluster.local/ns/in/sa/a, filtered: true, name: public},
+           {principal: cluster.local/ns/in/sa/b, filtered: true, name: lean}]}},
+         hosts: {ingress: {rules: [{name: a, hosts: [a.example], action: allow, gateways: [lean]}]}}}",
+    )
+    .unwrap();
+    let layout = folder.path().join("layout");
+    let output = ["--json", "--output", layout.to_str().unwrap()];
+    let with_policy = |policy: &Path| {
+        let policy = ["--policy", policy.to_str().unwrap()];
+        pack(folder.path(), &[&policy[..], &output].concat())
+    };
+    let packed = with_policy(&policy);
+    let printed = parsed(&packed.stdout);
+    let revision = printed["policy"].as_str().unwrap();
+    let listed: Vec<_> = modules(&packed)
+        .iter()
+        .map(|module| {
+            (
+                module["name"].clone(),
+                module["gateway"].clone(),
+                module["lean"].clone(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            ("ingress", Some("lean")),
+            ("ingress", Some("public")),
+            ("egress", None),
+            ("sidecar", None),
+        ]
+        .map(|(name, gateway)| (json!(name), json!(gateway), json!(true)))
+    );
+    let index = parsed(&fs::read(layout.join("index.json")).unwrap());
+    let image = &index["manifests"][0];
+    let tag = format!("{}-{revision}-lean_lean", env!("CARGO_PKG_VERSION"));
+    let name = &image["annotations"]["org.opencontainers.image.ref.name"];
+    assert_eq!(name, &format!("ingress-{tag}"));
+    let annotations = &parsed(&blob(&layout, image))["annotations"];
+    assert_eq!(annotations["meridian.policy.revision"], revision);
+    assert_eq!(annotations["meridian.gateway"], "lean");
+
+    fs::write(&policy, "hosts: {ingress: {default: maybe}}").unwrap();
+    let refused = with_policy(&policy);
+    assert_eq!(refused.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(error.contains("hosts.ingress.default"), "{error}");
+}
+
+#[test]
 fn a_folder_of_others_is_left_alone_and_one_of_ours_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let layout = folder.path().join("layout");
