@@ -1,5 +1,6 @@
 //! A mesh with the filters attached, by the command line as a person would.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use meridian::lab::mesh::roles::{self, Role};
 use meridian::lab::mesh::{Mesh, MeshOptions, Pod};
 use meridian::lab::prometheus::Samples;
+use meridian::lab::topology::Call;
 use meridian::policy::PolicyFile;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -28,21 +30,39 @@ pub fn file(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// A request of the client outside to a gateway.
+pub fn call(mesh: &Mesh, gateway: &Role, host: &str) -> Call {
+    let address = SocketAddr::from((gateway.address, 80));
+    Call::new(address, host).in_network(&mesh.client().network)
+}
+
+/// What a program printed.
+pub fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 /// Runs the command line to its end.
 fn output(command: &mut Command) -> String {
     let output = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
         output.status.success(),
         "{command:?}: {}",
-        text(&output.stderr)
+        text_of(&output.stderr)
     );
-    text(&output.stdout)
+    text_of(&output.stdout)
 }
 
 /// Runs `meridian` to its end and returns what it prints.
 pub fn meridian(arguments: &[&str]) -> String {
     output(Command::new(env!("CARGO_BIN_EXE_meridian")).args(arguments))
+}
+
+/// Runs `meridian`, which finds something and exits with 1, and returns what it prints.
+pub fn findings(arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meridian"));
+    let output = command.args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text_of(&output.stderr));
+    text_of(&output.stdout)
 }
 
 impl Attached {

@@ -2,7 +2,7 @@
 
 use meridian::lab::mesh::roles::{EGRESS, INGRESS, INTERNAL_INGRESS, Role, SHOP};
 
-use crate::attached::{Attached, chains, file, meridian, scrape, until};
+use crate::attached::{Attached, chains, file, findings, meridian, scrape, until};
 use crate::table::FILTERED;
 use crate::traffic::send_all;
 
@@ -236,6 +236,11 @@ async fn logged(attached: &Attached) {
         .iter()
         .map(|role| attached.mesh.pod(role).log().to_str().unwrap().to_owned())
         .collect();
+    let policy = file("policy.yaml");
+    let log = attached.mesh.pod(&INGRESS).log().to_str().unwrap();
+    let gateway = ["--policy", policy.to_str().unwrap(), "--gateway", "public"];
+    let proposed = findings(&[&["learn"][..], &gateway, &[log]].concat());
+    assert!(proposed.contains("intranet.example.com"), "{proposed}");
     let page = attached.folder("report.html");
     let mut arguments = vec!["report", "--out", page.to_str().unwrap()];
     arguments.extend(logs.iter().map(String::as_str));

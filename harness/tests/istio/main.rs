@@ -5,6 +5,7 @@
 
 mod attached;
 mod forms;
+mod life;
 mod table;
 mod traffic;
 

@@ -27,6 +27,8 @@ pub(super) struct Agent {
     pub(super) place: Place,
     /// The pod's annotations.
     pub(super) annotations: Value,
+    /// The agent's folder as this process sees it.
+    folder: PathBuf,
     proxy_config: Value,
     istio_version: String,
     log: PathBuf,
@@ -80,10 +82,21 @@ impl Agent {
             role,
             place,
             annotations,
+            folder: folder.to_path_buf(),
             proxy_config,
             istio_version: options.istio_version.to_owned(),
             log,
         })
+    }
+
+    /// Gives the pod further labels, for the next start.
+    pub(super) fn label(&self, labels: &[(&str, &str)]) -> anyhow::Result<()> {
+        let mut all = objects::labels(&self.role);
+        let further = labels.iter();
+        all.extend(further.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let path = self.folder.join("etc/istio/pod/labels");
+        write(&path, &downward(all))?;
+        own_everything(&path)
     }
 
     /// Has the pod's connections go through its sidecar, as the init container does; nothing for a

@@ -47,7 +47,7 @@ impl Plan<'_> {
     pub(super) async fn start(&self) -> anyhow::Result<ControlPlane> {
         let mut etcd = self.start_etcd()?;
         let mut apiserver = self.start_apiserver()?;
-        let registry = self.start_registry()?;
+        let registry = start_registry(self.node, self.folder)?;
         let ready = || self.api.request(hyper::Method::GET, "/readyz", None);
         until("kube-apiserver", &mut [&mut etcd, &mut apiserver], ready).await?;
         self.write_objects().await?;
@@ -136,21 +136,6 @@ impl Plan<'_> {
         ChildProcess::spawn(command, &self.folder.join("kube-apiserver.log"))
     }
 
-    fn start_registry(&self) -> anyhow::Result<ChildProcess> {
-        let configuration = self.folder.join("registry.yaml");
-        let text = yaml_serde::to_string(&json!({
-            "version": "0.1",
-            "storage": {"filesystem": {"rootdirectory": self.folder.join("registry")}},
-            "http": {"addr": format!("{NODE}:{}", REGISTRY.rsplit(':').next().unwrap_or("5000"))},
-        }))?;
-        std::fs::write(&configuration, text)
-            .with_context(|| format!("cannot write {}", configuration.display()))?;
-        let program = tools::find("docker-registry").context("no docker-registry")?;
-        let mut command = self.node.command(program);
-        command.arg("serve").arg(configuration);
-        ChildProcess::spawn(command, &self.folder.join("registry.log"))
-    }
-
     async fn write_objects(&self) -> anyhow::Result<()> {
         let mut objects: Vec<Value> = Vec::new();
         let mut namespaces = vec![ROOT_NAMESPACE];
@@ -237,6 +222,22 @@ pub(super) fn start_istiod(
             ("PILOT_ENABLE_ALPN_FILTER", "false"),
         ]);
     ChildProcess::spawn(command, &folder.join("istiod.log"))
+}
+
+/// Starts the registry.
+pub(super) fn start_registry(node: &Place, folder: &Path) -> anyhow::Result<ChildProcess> {
+    let configuration = folder.join("registry.yaml");
+    let text = yaml_serde::to_string(&json!({
+        "version": "0.1",
+        "storage": {"filesystem": {"rootdirectory": folder.join("registry")}},
+        "http": {"addr": format!("{NODE}:{}", REGISTRY.rsplit(':').next().unwrap_or("5000"))},
+    }))?;
+    std::fs::write(&configuration, text)
+        .with_context(|| format!("cannot write {}", configuration.display()))?;
+    let program = tools::find("docker-registry").context("no docker-registry")?;
+    let mut command = node.command(program);
+    command.arg("serve").arg(configuration);
+    ChildProcess::spawn(command, &folder.join("registry.log"))
 }
 
 /// Asks istiod whether it is ready.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::agent::Agent;
 use super::api::Api;
@@ -122,15 +122,24 @@ impl Mesh {
         Ok(())
     }
 
-    /// Ends the agent and Envoy of a pod and starts them anew, with other annotations or another
-    /// Envoy if the pod is another; returns once they are ready.
+    /// Replaces a pod by one that has these labels, too, as a rollout of its Deployment does; returns
+    /// once the new one is ready.
     ///
     /// # Errors
-    /// If they do not come back.
-    pub async fn restart_pod(&mut self, role: &Role) -> anyhow::Result<()> {
+    /// If it does not come back.
+    pub async fn roll(&mut self, role: &Role, labels: &[(&str, &str)]) -> anyhow::Result<()> {
         let pod = self.pods.iter_mut().find(|pod| pod.role() == role);
         let pod = pod.with_context(|| format!("no pod {}", role.name))?;
         pod.process.stop(STOP_GRACE).await?;
+        let labels_of_object: serde_json::Map<_, _> = labels
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Value::from(*value)))
+            .collect();
+        let path = format!("/api/v1/namespaces/{}/pods/{}", role.namespace, role.pod());
+        let patch = json!({"metadata": {"labels": labels_of_object}});
+        let body = Some(("application/merge-patch+json", &patch));
+        self.api.request(hyper::Method::PATCH, &path, body).await?;
+        pod.agent.label(labels)?;
         pod.process = pod.agent.spawn()?;
         pod.until_ready().await
     }
@@ -141,6 +150,16 @@ impl Mesh {
     /// If the kernel refuses.
     pub async fn stop_registry(&mut self) -> anyhow::Result<()> {
         self.control_plane.registry.stop(STOP_GRACE).await?;
+        Ok(())
+    }
+
+    /// Starts the registry anew, with what it had.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_registry(&mut self) -> anyhow::Result<()> {
+        let folder = self.run.path();
+        self.control_plane.registry = control_plane::start_registry(&self.node, folder)?;
         Ok(())
     }
 }

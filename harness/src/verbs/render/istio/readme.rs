@@ -92,8 +92,11 @@ fn before(plan: &Plan<'_>) -> String {
              volume **before** you apply a filter for them.\n",
             folder.display()
         ),
-        None => "2. Each proxy's agent fetches the modules itself. One that cannot (no way to the registry, \
-                 no credentials) refuses everything with 403 until it can: try one pod first.\n"
+        None => "2. Each proxy's agent fetches the modules itself. Where one cannot (no way to the registry, no \
+                 credentials), nothing is let through: an EnvoyFilter leaves the module that a proxy runs, \
+                 and a proxy without one answers 500 to everything; for a plugin Istio's agent refuses \
+                 everything with 403, also where a module ran. It tries again with the next change that \
+                 istiod sends. Try one pod first.\n"
             .to_owned(),
     };
     format!(
