@@ -1,14 +1,16 @@
 //! `meridian mesh`: a real Istio on this machine, until it is told to end.
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::lab::envoy;
-use crate::lab::mesh::{Mesh, MeshOptions};
+use crate::lab::mesh::roles::{CONSOLE, ORDERS, REGISTRY, SHOP};
+use crate::lab::mesh::{Mesh, MeshOptions, Tools};
 use crate::output;
 use crate::runtime::{self, Signals};
 
@@ -16,18 +18,46 @@ use crate::runtime::{self, Signals};
 ///
 /// etcd, kube-apiserver, istiod, an OCI registry, and pods as network namespaces, each with Istio's
 /// agent and Envoy: two ingress gateways, an egress gateway, two applications, and a system component
-/// behind NGINX. Takes Linux, root and Go; the first start builds Istio and Kubernetes.
+/// behind NGINX, with the routes of examples/istio/routes.yaml. No packet leaves it. With --policy the
+/// modules are packed, and the policy is rendered and applied.
+///
+/// Takes Linux, root, Go 1.26 and Debian's packages docker-registry, iproute2, iptables and
+/// nginx-light. The first start builds Istio and Kubernetes, which takes some 10 minutes.
 #[derive(Debug, Clone, Args)]
 pub struct MeshArgs {
+    /// Attach the filters with this policy, in YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// How they are attached, as in `render istio`
+    #[arg(
+        long = "as",
+        value_name = "FORM",
+        value_parser = ["envoyfilter", "trafficextension", "wasmplugin"],
+        default_value = "envoyfilter",
+        requires = "policy"
+    )]
+    pub form: String,
+    /// Refuse nothing: count and log what would have been refused
+    #[arg(long, requires = "policy")]
+    pub observe: bool,
     /// Manifests to apply when the mesh is ready: a file, a folder, or one with a kustomization.yaml
     #[arg(long, value_name = "PATH")]
     pub apply: Vec<PathBuf>,
-    /// What to merge into the mesh's configuration: Helm's values with `meshConfig`
+    /// Helm values whose `meshConfig` is merged into the mesh's configuration
     #[arg(long, value_name = "FILE")]
     pub mesh_config: Option<PathBuf>,
-    /// The Envoy binary of every pod [default: $MERIDIAN_ENVOY, the release $MERIDIAN_ENVOY_VERSION, `envoy` on the PATH, or a download]
+    /// Leave the routes of examples/istio/routes.yaml away
+    #[arg(long)]
+    pub no_routes: bool,
+    /// The Envoy binary of every pod [default: as for `demo`]
     #[arg(long, value_name = "FILE")]
     pub envoy: Option<PathBuf>,
+    /// The release of Istio that proxies say they are of
+    #[arg(long, value_name = "VERSION", default_value = "1.31.0")]
+    pub istio_version: String,
+    /// Only build what a mesh needs
+    #[arg(long, exclusive = true)]
+    pub prepare: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -39,32 +69,53 @@ pub struct MeshArgs {
 /// # Errors
 /// If this machine cannot run a mesh, a part does not start, or a manifest is refused.
 pub fn run(args: &MeshArgs) -> anyhow::Result<ExitCode> {
-    let mesh_config = match &args.mesh_config {
-        None => json!({}),
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            let values: Value = yaml_serde::from_str(&text)
-                .with_context(|| format!("{} is not YAML", path.display()))?;
-            values.get("meshConfig").cloned().unwrap_or(values)
-        }
-    };
+    let tools = Tools::prepare()?;
+    if args.prepare {
+        output::print(&format!("{}\n", tools.programs.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let folder = tempfile::tempdir().context("cannot make a folder")?;
+    let rendered = folder.path().join("rendered");
+    let mut mesh_config = json!({});
+    let mut annotations = json!({});
+    if let Some(policy) = &args.policy {
+        render(args, policy, &rendered)?;
+        mesh_config = mesh_config_of(&rendered.join("mesh/mesh-config.yaml"))?;
+        let template = read_yaml(&rendered.join("mesh/pod-template.yaml"))?;
+        annotations = template["spec"]["template"]["metadata"]["annotations"].clone();
+    }
+    if let Some(path) = &args.mesh_config {
+        mesh_config = mesh_config_of(path)?;
+    }
     let options = MeshOptions {
         run: "mesh".to_owned(),
         envoy: envoy::obtain(args.envoy.as_deref())?,
-        istio_version: "1.31.0".to_owned(),
+        istio_version: args.istio_version.clone(),
         mesh_config,
-        annotations: json!({}),
+        annotations,
     };
-    runtime::block_on(serve(args, &options))
+    runtime::block_on(serve(args, &options, &rendered))
 }
 
-async fn serve(args: &MeshArgs, options: &MeshOptions) -> anyhow::Result<ExitCode> {
+async fn serve(
+    args: &MeshArgs,
+    options: &MeshOptions,
+    rendered: &Path,
+) -> anyhow::Result<ExitCode> {
     let mut end = Signals::new()?;
     eprintln!("starting the mesh");
     let start = async {
         let mesh = Mesh::start(options).await?;
-        for path in &args.apply {
+        if !args.no_routes {
+            mesh.apply_routes().await?;
+        }
+        let mut apply = Vec::new();
+        if args.policy.is_some() {
+            push(&mesh).await?;
+            apply.push(rendered);
+        }
+        apply.extend(args.apply.iter().map(PathBuf::as_path));
+        for path in apply {
             eprint!("{}", mesh.api().apply_path(path).await?);
         }
         anyhow::Ok(mesh)
@@ -86,4 +137,62 @@ async fn serve(args: &MeshArgs, options: &MeshOptions) -> anyhow::Result<ExitCod
     let signal = end.next().await;
     eprintln!("{signal}: stopping");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Renders the policy for the mesh, as a person would.
+fn render(args: &MeshArgs, policy: &Path, folder: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["render", "istio", "--as", &args.form, "--modules"]);
+    command.arg(format!("oci://{REGISTRY}/meridian"));
+    command.arg("--policy").arg(policy).arg("--out").arg(folder);
+    if args.observe {
+        command.arg("--observe");
+    }
+    if args.form != "envoyfilter" {
+        // Plugins have no context that would keep them to sidecars.
+        for role in [SHOP, ORDERS, CONSOLE] {
+            command.args(["--namespace", role.namespace]);
+        }
+    }
+    if args.form == "wasmplugin" {
+        // Which every pod of this mesh has.
+        command.args(["--select-label", "app.kubernetes.io/part-of=mesh"]);
+    }
+    succeed(command)
+}
+
+/// Packs the modules into the mesh's registry.
+async fn push(mesh: &Mesh) -> anyhow::Result<()> {
+    let here = std::env::current_dir()?;
+    let node = crate::lab::namespaces::Place {
+        folder: here,
+        ..mesh.node().clone()
+    };
+    let mut command = node.command(OsString::from(std::env::current_exe()?));
+    let repository = format!("{REGISTRY}/meridian");
+    command.args(["pack", "--push", &repository, "--plain-http"]);
+    tokio::task::spawn_blocking(move || succeed(command)).await?
+}
+
+/// Runs a command of this program; what it prints is of no interest unless it fails.
+fn succeed(mut command: Command) -> anyhow::Result<()> {
+    let output = command.output()?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
+
+fn mesh_config_of(path: &Path) -> anyhow::Result<Value> {
+    let values = read_yaml(path)?;
+    let config = values.get("meshConfig").cloned();
+    config.with_context(|| format!("{} has no `meshConfig`", path.display()))
+}
+
+fn read_yaml(path: &Path) -> anyhow::Result<Value> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    yaml_serde::from_str(&text).with_context(|| format!("{} is not YAML", path.display()))
 }

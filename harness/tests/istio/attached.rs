@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use meridian::lab::mesh::roles::{self, Role};
@@ -66,7 +66,7 @@ pub fn findings(arguments: &[&str]) -> String {
 }
 
 impl Attached {
-    /// A mesh with the routes of `mesh.yaml`, the configuration that is rendered for it, and the
+    /// A mesh with the routes of `examples/istio/routes.yaml`, the configuration that is rendered for it, and the
     /// modules in its registry; nothing is attached yet.
     pub async fn start(name: &str, envoy: PathBuf, istio_version: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -99,7 +99,7 @@ impl Attached {
         };
         let mesh = Mesh::start(&options).await.unwrap();
         let attached = Self { mesh, folder };
-        attached.apply(&file("mesh.yaml")).await;
+        attached.mesh.apply_routes().await.unwrap();
         let list = attached.pack(&[]);
         std::fs::write(attached.modules(), list).unwrap();
         attached
@@ -128,6 +128,20 @@ impl Attached {
         let folder = self.folder(name);
         render(policy, &folder, self.modules().to_str().unwrap(), options);
         folder
+    }
+
+    /// The same, which may fail.
+    pub fn try_render(&self, policy: &Path, name: &str, options: &[&str]) -> Output {
+        let folder = self.folder(name);
+        let modules = self.modules();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_meridian"));
+        command.args(["render", "istio", "--policy"]).arg(policy);
+        command
+            .arg("--out")
+            .arg(folder)
+            .arg("--modules")
+            .arg(modules);
+        command.args(options).output().unwrap()
     }
 
     pub async fn apply(&self, path: &Path) {

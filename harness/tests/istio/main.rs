@@ -6,8 +6,10 @@
 mod attached;
 mod forms;
 mod life;
+mod million;
 mod table;
 mod traffic;
+mod verb;
 
 use tokio::sync::{Mutex, MutexGuard};
 

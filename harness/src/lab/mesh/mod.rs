@@ -17,6 +17,9 @@ mod running;
 mod start;
 mod tools;
 
+/// Gateways, routes, and the world outside, as manifests: `examples/istio/routes.yaml`.
+pub const ROUTES: &str = include_str!("../../../../examples/istio/routes.yaml");
+
 pub use api::Api;
 pub use description::{Description, PodDescription};
 pub use running::{Mesh, MeshNginx, Pod};

@@ -108,6 +108,18 @@ impl Mesh {
         self.run.path()
     }
 
+    /// Applies [`super::ROUTES`].
+    ///
+    /// # Errors
+    /// What `kubectl` says.
+    pub async fn apply_routes(&self) -> anyhow::Result<()> {
+        let path = self.run.path().join("routes.yaml");
+        fs::write(&path, super::ROUTES)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        self.api.apply_path(&path).await?;
+        Ok(())
+    }
+
     /// Ends istiod and starts it anew; returns once it is ready again.
     ///
     /// # Errors
