@@ -4,10 +4,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder, validate};
+use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder, Version, validate};
 use meridian::lab::topology::{Arrival, Arrivals, Call, Certificates, Reply, Server};
 use meridian::policy::PolicyFile;
-use meridian::verbs::render::envoy::{ModulePaths, render};
+use meridian::verbs::render::envoy::{Options, render};
 use serde_json::{Value, json};
 
 const APP: &str = "cluster.local/ns/default/sa/app";
@@ -79,14 +79,16 @@ fn each_prefix(value: &mut Value) {
 /// The rendered file `name` as `principal` runs it, with every listener on a port of the
 /// kernel's choice.
 fn localized(
+    envoy: Version,
     policy: &PolicyFile,
     name: &str,
     certificates: &Certificates,
     principal: &str,
     parts: &[(&str, SocketAddr)],
 ) -> Value {
-    let options = ModulePaths {
+    let options = Options {
         modules: meridian::lab::paths::modules_dir().unwrap(),
+        envoy,
     };
     let files = render(policy, &options).unwrap();
     let (_, text) = files.into_iter().find(|(file, _)| file == name).unwrap();
@@ -141,6 +143,7 @@ async fn the_rendered_envoys_are_valid_and_serve_as_their_headers_say() {
     })
     .await
     .unwrap();
+    let version = Version::of(&binary).unwrap();
     let run = RunFolder::create("test-render").unwrap();
     let certificates = Certificates::create(run.path().join("certificates")).unwrap();
     certificates.write_public().unwrap();
@@ -158,7 +161,14 @@ async fn the_rendered_envoys_are_valid_and_serve_as_their_headers_say() {
             .await
             .unwrap()
     };
-    let config = localized(&policy(), "egress.yaml", &certificates, EGRESS, &[]);
+    let config = localized(
+        version,
+        &policy(),
+        "egress.yaml",
+        &certificates,
+        EGRESS,
+        &[],
+    );
     let egress = start("egress", &config).await;
     let egress_address = egress.listener_address("egress").await.unwrap();
 
@@ -169,13 +179,27 @@ async fn the_rendered_envoys_are_valid_and_serve_as_their_headers_say() {
             egress_address,
         ),
     ];
-    let config = localized(&policy(), "sidecar.yaml", &certificates, APP, &parts);
+    let config = localized(
+        version,
+        &policy(),
+        "sidecar.yaml",
+        &certificates,
+        APP,
+        &parts,
+    );
     let sidecar = start("sidecar", &config).await;
     let inbound = sidecar.listener_address("inbound").await.unwrap();
     let outbound = sidecar.listener_address("outbound").await.unwrap();
 
     let parts = [("app.default.svc.cluster.local:15006", inbound)];
-    let config = localized(&policy(), "ingress.yaml", &certificates, GATEWAY, &parts);
+    let config = localized(
+        version,
+        &policy(),
+        "ingress.yaml",
+        &certificates,
+        GATEWAY,
+        &parts,
+    );
     let ingress = start("ingress", &config).await;
     let http = ingress.listener_address("http").await.unwrap();
 
@@ -221,17 +245,18 @@ async fn the_committed_examples_are_valid() {
     })
     .await
     .unwrap();
+    let version = Version::of(&binary).unwrap();
     let run = RunFolder::create("test-examples").unwrap();
     let certificates = Certificates::create(run.path().join("certificates")).unwrap();
     certificates.write_public().unwrap();
-    // examples.rs holds that the committed files are these.
+    // examples.rs holds that the committed files are these, where Envoy is no older than they say.
     let sample = PolicyFile::load(None).unwrap();
     for (name, principal) in [
         ("ingress.yaml", GATEWAY),
         ("egress.yaml", EGRESS),
         ("sidecar.yaml", APP),
     ] {
-        let config = localized(&sample, name, &certificates, principal, &[]);
+        let config = localized(version, &sample, name, &certificates, principal, &[]);
         validate(&binary, &config).await.unwrap();
     }
 }

@@ -14,7 +14,7 @@ use meridian::lab::config::ingress::Ingress;
 use meridian::lab::config::passthrough::Passthrough;
 use meridian::lab::config::routes::Route;
 use meridian::lab::config::{Address, Proxy};
-use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder};
+use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder, Version};
 use meridian::lab::prometheus::Samples;
 use meridian::lab::topology::{Arrival, Arrivals, Call, Certificates, Server};
 use meridian::policy::PolicyFile;
@@ -179,6 +179,7 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
         },
     };
     let mut bootstrap = gateway.to_config(&Proxy {
+        envoy: Version::of(&binary).unwrap(),
         name: "istio-ingress".to_owned(),
         namespace: "istio-ingress".to_owned(),
         identity,

@@ -43,7 +43,7 @@ fn envoy_examples_are_current() {
     let policy = PolicyFile::load(Some(&examples().join("policy.yaml"))).unwrap();
     assert_current(
         "envoy",
-        envoy::render(&policy, &envoy::ModulePaths::default()).unwrap(),
+        envoy::render(&policy, &envoy::Options::default()).unwrap(),
     );
 }
 

@@ -16,6 +16,7 @@ mod golden;
 mod help;
 mod learn;
 mod pack;
+mod render_envoy;
 mod render_istio;
 mod render_istio_schemas;
 mod report;

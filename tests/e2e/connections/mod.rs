@@ -17,7 +17,7 @@ use meridian::lab::config::passthrough::Passthrough;
 use meridian::lab::config::routes::Route;
 use meridian::lab::config::wasm::Filters;
 use meridian::lab::config::{Address, Proxy};
-use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder, validate};
+use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder, Version, validate};
 use meridian::lab::prometheus::Samples;
 use meridian::lab::topology::{Arrivals, Call, Certificates, Server, Tls};
 use meridian::policy::PolicyFile;
@@ -78,7 +78,7 @@ fn in_records(hello: &[u8], size: usize) -> Vec<u8> {
 async fn is_answered(source: IpAddr, target: SocketAddr, sni: Option<&[u8]>, wire: &Wire) -> bool {
     let (bytes, piece) = match wire {
         Wire::Tls => (client_hello(sni), usize::MAX),
-        Wire::Sni { sni } => (client_hello(Some(&sni.0)), usize::MAX),
+        Wire::Sni { sni, .. } => (client_hello(Some(&sni.0)), usize::MAX),
         Wire::Pieces { pieces } => (in_records(&client_hello(sni), 2 * pieces), *pieces),
         Wire::Bytes { bytes } => (bytes.0.clone(), usize::MAX),
     };
@@ -104,6 +104,7 @@ async fn is_answered(source: IpAddr, target: SocketAddr, sni: Option<&[u8]>, wir
 struct Gateway {
     run: RunFolder,
     binary: PathBuf,
+    version: Version,
     certificates: Certificates,
     upstream: Server,
     modules: PathBuf,
@@ -131,6 +132,7 @@ impl Gateway {
         .unwrap();
         Self {
             run,
+            version: Version::of(&binary).unwrap(),
             binary,
             certificates,
             upstream,
@@ -179,6 +181,7 @@ impl Gateway {
         let name = vantage.as_str();
         let principal = format!("cluster.local/ns/istio-system/sa/{name}");
         let proxy = Proxy {
+            envoy: self.version,
             name: name.to_owned(),
             namespace: "istio-system".to_owned(),
             identity: self

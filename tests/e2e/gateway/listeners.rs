@@ -16,6 +16,7 @@ use meridian::lab::config::identity::Credentials;
 use meridian::lab::config::position::Position;
 use meridian::lab::config::stats::stats_config;
 use meridian::lab::config::tls::{ClientCertificate, downstream};
+use meridian::lab::envoy::Version;
 use serde_json::{Value, json};
 
 use crate::certificates::Certificates;
@@ -66,6 +67,7 @@ impl Surroundings<'_> {
     fn connections(&self, before: &[Value]) -> Value {
         let filters: Vec<Value> = before.iter().chain(&self.filters).cloned().collect();
         let mut connections = HttpConnectionManager {
+            envoy: Version::NEWEST,
             name: "gateway",
             position: Position::Egress,
             access_log: &AccessLog::File(self.access_log.clone()),

@@ -6,6 +6,7 @@ use meridian_policy::{Tags, Vantage};
 use serde_json::{Map, Value, json};
 
 use super::type_url::type_url;
+use crate::lab::envoy::Version;
 
 /// Where an access log goes.
 #[derive(Debug, Clone)]
@@ -18,6 +19,14 @@ pub enum AccessLog {
 
 /// The tag of a span that carries the direction.
 pub const SPAN_TAG: &str = "traffic.direction";
+
+/// What the spans of `envoy` lack, in a sentence.
+pub fn spans_lack(envoy: Version, tags: &Tags) -> Option<&'static str> {
+    (tags.filter_state && !envoy.has_span_tag_values()).then_some(
+        "Spans carry the direction of the tag header, and `unknown` for refused requests, which have none: \
+         before Envoy 1.37 a span cannot tell the filter state.",
+    )
+}
 
 /// What a log tells of a decision, and where a field of it comes from.
 ///
@@ -108,10 +117,12 @@ impl Logged<'_> {
         log.to_config(&Value::Object(line))
     }
 
-    /// The tag for the spans of requests, a `CustomTag` of Envoy's.
-    pub fn span_tag(&self) -> Option<Value> {
+    /// The tag for the spans of requests, a `CustomTag` of Envoy's: the direction out of the filter
+    /// state, or where that is not there or `envoy` cannot read it for a span, out of the tag header,
+    /// which a refused request does not have.
+    pub fn span_tag(&self, envoy: Version) -> Option<Value> {
         let tags = self.tags?;
-        Some(if tags.filter_state {
+        Some(if tags.filter_state && envoy.has_span_tag_values() {
             json!({"tag": SPAN_TAG, "value": "%CEL(filter_state['wasm.meridian'].direction)%"})
         } else {
             let header = &tags.direction_header;

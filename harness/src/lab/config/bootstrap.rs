@@ -9,10 +9,13 @@ use super::identity::MeshIdentity;
 use super::look_alikes::look_alike_filter;
 use super::stats::stats_config;
 use super::wasm::Filters;
+use crate::lab::envoy::Version;
 
 /// What every Envoy of the mesh has, whatever its role.
 #[derive(Debug, Clone)]
 pub struct Proxy {
+    /// The Envoy that runs it. What an old one cannot do is left out.
+    pub envoy: Version,
     /// The name of the workload that it serves, or of the gateway.
     pub name: String,
     /// The workload's namespace; the sidecar's filter reads it from the node's metadata.

@@ -40,6 +40,7 @@ impl Egress {
             filters.push(inside_filter(&self.inside));
         }
         let connections = HttpConnectionManager {
+            envoy: proxy.envoy,
             name: "egress",
             position: Position::Egress,
             access_log: &proxy.access_log,
@@ -55,12 +56,14 @@ impl Egress {
             filter_chains: mesh(&proxy.identity, self.authentication, &connections),
         }
         .to_config();
-        let passthrough = self.passthrough.to_config(proxy, Vantage::Egress);
-        let routes = self.routes.iter().chain(&self.passthrough.routes);
+        let mut listeners = vec![listener];
+        listeners.extend(self.passthrough.to_config(proxy, Vantage::Egress));
+        let passed = self.passthrough.routes_of(proxy.envoy);
+        let routes = self.routes.iter().chain(passed);
         let clusters: Vec<Value> = upstreams(routes)
             .into_iter()
             .map(|upstream| upstream.to_config(&proxy.identity))
             .collect();
-        bootstrap(proxy, &[listener, passthrough], &clusters)
+        bootstrap(proxy, &listeners, &clusters)
     }
 }

@@ -6,10 +6,13 @@ use super::access_log::{AccessLog, Logged};
 use super::position::Position;
 use super::routes::{Route, route_config};
 use super::type_url::type_url;
+use crate::lab::envoy::Version;
 
 /// One HTTP connection manager.
 #[derive(Debug)]
 pub struct HttpConnectionManager<'a> {
+    /// The Envoy that runs it.
+    pub envoy: Version,
     /// The prefix of its statistics, the name of its routes, and `listener` in the access log.
     pub name: &'a str,
     /// Where it stands.
@@ -49,7 +52,7 @@ impl HttpConnectionManager<'_> {
         });
         self.position.apply(&mut manager);
         manager["access_log"] = json!([self.logged.requests(self.access_log)]);
-        if let Some(tag) = self.logged.span_tag() {
+        if let Some(tag) = self.logged.span_tag(self.envoy) {
             // Without a provider no span is sent; with one each carries the tag.
             manager["tracing"] = json!({"custom_tags": [tag]});
         }

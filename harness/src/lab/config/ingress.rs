@@ -36,6 +36,7 @@ impl Ingress {
         let filters = proxy.http_filters(Vantage::Ingress);
         let connections = |name| {
             HttpConnectionManager {
+                envoy: proxy.envoy,
                 name,
                 position: Position::Ingress,
                 access_log: &proxy.access_log,
@@ -50,7 +51,7 @@ impl Ingress {
             &proxy.identity.ca,
             ClientCertificate::Optional,
         );
-        let listeners = [
+        let mut listeners = vec![
             Listener {
                 name: "http",
                 addresses: &self.http,
@@ -65,9 +66,10 @@ impl Ingress {
                 filter_chains: vec![terminated(tls, &connections("https"))],
             }
             .to_config(),
-            self.passthrough.to_config(proxy, Vantage::Ingress),
         ];
-        let clusters: Vec<Value> = upstreams(self.routes.iter().chain(&self.passthrough.routes))
+        listeners.extend(self.passthrough.to_config(proxy, Vantage::Ingress));
+        let passed = self.passthrough.routes_of(proxy.envoy);
+        let clusters: Vec<Value> = upstreams(self.routes.iter().chain(passed))
             .into_iter()
             .map(|upstream| upstream.to_config(&proxy.identity))
             .collect();

@@ -9,6 +9,7 @@ use super::listener::{Listener, TrafficDirection};
 use super::routes::Route;
 use super::type_url::type_url;
 use super::{Address, Proxy};
+use crate::lab::envoy::Version;
 
 /// The name of the listener, and `listener` in its access log.
 const NAME: &str = "tls-passthrough";
@@ -33,9 +34,28 @@ pub struct Passthrough {
 }
 
 impl Passthrough {
-    /// The listener of the gateway `proxy`.
-    pub(super) fn to_config(&self, proxy: &Proxy, vantage: Vantage) -> Value {
-        let chains = self.routes.iter().map(|route| {
+    /// The routes that `envoy` can serve.
+    ///
+    /// Where a server name leads is known when Envoy has resolved it, and is checked at the first byte. An
+    /// Envoy that cannot wait for that byte has connected before, so it has no route to the server name
+    /// itself.
+    pub fn routes_of(&self, envoy: Version) -> impl Iterator<Item = &Route> {
+        self.routes
+            .iter()
+            .filter(move |route| route.upstream.endpoint.is_some() || envoy.can_connect_on_data())
+    }
+
+    /// What `envoy` does not serve of this, in a sentence.
+    pub fn lacks(&self, envoy: Version) -> Option<&'static str> {
+        (self.routes_of(envoy).count() < self.routes.len()).then_some(
+            "No TLS passes unread to the host of its server name: before Envoy 1.37 that host would be \
+             connected to before its address is checked.",
+        )
+    }
+
+    /// The listener of the gateway `proxy`, if its Envoy can serve any of the routes.
+    pub(super) fn to_config(&self, proxy: &Proxy, vantage: Vantage) -> Option<Value> {
+        let chains = self.routes_of(proxy.envoy).map(|route| {
             let names: Vec<String> = route
                 .domains
                 .iter()
@@ -59,13 +79,17 @@ impl Passthrough {
             filters.push(tcp_proxy);
             json!({"name": route.name, "filter_chain_match": matched, "filters": filters})
         });
-        Listener {
+        let filter_chains: Vec<Value> = chains.collect();
+        if filter_chains.is_empty() {
+            return None;
+        }
+        let listener = Listener {
             name: NAME,
             addresses: &self.addresses,
             direction: TrafficDirection::Outbound,
-            filter_chains: chains.collect(),
-        }
-        .to_config()
+            filter_chains,
+        };
+        Some(listener.to_config())
     }
 }
 

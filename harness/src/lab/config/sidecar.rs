@@ -51,6 +51,7 @@ impl Sidecar {
             },
         );
         let inbound = HttpConnectionManager {
+            envoy: proxy.envoy,
             name: "inbound",
             position: Position::Inbound,
             access_log: &proxy.access_log,
@@ -60,6 +61,7 @@ impl Sidecar {
         }
         .to_config();
         let outbound = HttpConnectionManager {
+            envoy: proxy.envoy,
             name: "outbound",
             position: Position::Outbound,
             access_log: &proxy.access_log,

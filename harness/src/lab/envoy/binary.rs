@@ -3,11 +3,11 @@
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
-use super::version::{Release, VERSION};
+use super::release::{Release, VERSION};
+use super::version::Version;
 use super::wheel;
 use crate::lab::paths;
 
@@ -42,7 +42,7 @@ pub fn obtain(explicit: Option<&Path>) -> anyhow::Result<PathBuf> {
         (None, None) => {}
     }
     if let Some(path) = std::env::var_os("PATH").and_then(|path| on_path(&path)) {
-        match version_of(&path).and_then(|version| same_minor(&version)) {
+        match is_tested(&path) {
             Ok(()) => return Ok(path),
             Err(why) => eprintln!(
                 "{} is passed over: {why:#} (--envoy or ${BINARY_VARIABLE} makes it the one)",
@@ -105,60 +105,18 @@ fn is_executable(path: &Path) -> bool {
         .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-fn version_of(path: &Path) -> anyhow::Result<String> {
-    let output = Command::new(path)
-        .arg("--version")
-        .output()
-        .context("it does not start")?;
-    if !output.status.success() {
-        bail!("`--version` fails ({})", output.status);
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    parse_version(&text)
-        .map(str::to_owned)
-        .with_context(|| format!("`--version` says `{}`", text.trim()))
-}
-
-/// Takes the version out of `envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`.
-fn parse_version(text: &str) -> Option<&str> {
-    let version = text.split_once("version:")?.1.split('/').nth(1)?;
-    version
-        .starts_with(|c: char| c.is_ascii_digit())
-        .then_some(version)
-}
-
-fn same_minor(version: &str) -> anyhow::Result<()> {
-    let minor = |version: &str| {
-        let mut parts = version.splitn(3, '.').map(str::to_owned);
-        (parts.next(), parts.next())
-    };
-    if minor(version) != minor(VERSION) {
-        let wanted = VERSION.rsplit_once('.').map_or(VERSION, |(minor, _)| minor);
-        bail!("its version is {version}, not {wanted}.x");
-    }
+fn is_tested(path: &Path) -> anyhow::Result<()> {
+    let version = Version::of(path)?;
+    ensure!(
+        version.is_same_minor(Version::NEWEST),
+        "its version is {version}, and {VERSION} is wanted"
+    );
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_version_is_the_second_part_of_what_envoy_says() {
-        let text = "\n/usr/bin/envoy  version: 4a6c6a0f/1.40.3/Clean/RELEASE/BoringSSL\n\n";
-        assert_eq!(parse_version(text), Some("1.40.3"));
-        assert_eq!(parse_version("envoy version: unknown"), None);
-        assert_eq!(parse_version("nginx/1.2.3"), None);
-    }
-
-    #[test]
-    fn only_the_minor_version_must_agree() {
-        assert!(same_minor("1.40.7").is_ok());
-        assert!(same_minor("1.40.0-dev").is_ok());
-        let error = same_minor("1.4.0").unwrap_err();
-        assert_eq!(error.to_string(), "its version is 1.4.0, not 1.40.x");
-        assert!(same_minor("2.40.0").is_err());
-    }
 
     #[test]
     fn a_named_binary_must_be_executable() {

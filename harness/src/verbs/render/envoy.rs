@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use meridian_policy::Principal;
 use serde_json::Value;
 
-use crate::lab::config::access_log::AccessLog;
+use crate::lab::config::access_log::{AccessLog, spans_lack};
 use crate::lab::config::cluster::{Upstream, outbound};
 use crate::lab::config::egress::Egress;
 use crate::lab::config::identity::{Credentials, MeshIdentity};
@@ -23,10 +23,14 @@ use crate::lab::config::routes::Route;
 use crate::lab::config::sidecar::{Sidecar, service_route};
 use crate::lab::config::wasm::Filters;
 use crate::lab::config::{Address, Proxy};
+use crate::lab::envoy::Version;
 use crate::policy::PolicyFile;
+use crate::text::wrap::wrap;
 
 /// The folder of the modules, where nothing else is said.
 pub const DEFAULT_MODULES: &str = "/etc/meridian";
+/// The width of the headers.
+const HEADER_WIDTH: usize = 98;
 /// The folder of the certificates in every configuration.
 pub const CERTIFICATES: &str = "/etc/certs";
 
@@ -51,15 +55,18 @@ pub const WORKLOAD_PORT: u16 = 8080;
 
 /// What a rendering depends on beside the policy.
 #[derive(Debug, Clone)]
-pub struct ModulePaths {
+pub struct Options {
     /// The folder of the modules as Envoy sees it.
     pub modules: PathBuf,
+    /// The Envoy that the files are for. What an old one cannot do is left out, and the files say so.
+    pub envoy: Version,
 }
 
-impl Default for ModulePaths {
+impl Default for Options {
     fn default() -> Self {
         Self {
             modules: PathBuf::from(DEFAULT_MODULES),
+            envoy: Version::NEWEST,
         }
     }
 }
@@ -70,10 +77,11 @@ impl Default for ModulePaths {
 ///
 /// # Errors
 /// If the service of its egress gateway has no name.
-pub fn render(policy: &PolicyFile, options: &ModulePaths) -> anyhow::Result<Vec<(String, String)>> {
+pub fn render(policy: &PolicyFile, options: &Options) -> anyhow::Result<Vec<(String, String)>> {
     let mesh = Names::of(policy)?;
     let filters = Filters::indented(options.modules.clone(), policy);
     let proxy = |name: &str, namespace: &str| Proxy {
+        envoy: options.envoy,
         name: name.to_owned(),
         namespace: namespace.to_owned(),
         identity: MeshIdentity {
@@ -86,32 +94,53 @@ pub fn render(policy: &PolicyFile, options: &ModulePaths) -> anyhow::Result<Vec<
         addresses: Vec::new(),
         bind: None,
     };
+    let egress = mesh.egress();
+    let passed = egress.passthrough.lacks(options.envoy);
     let files = [
         (
             "ingress.yaml",
-            INGRESS_HEADER,
+            vec![INGRESS_HEADER],
             mesh.ingress()
                 .to_config(&proxy("istio-ingress", "istio-ingress")),
         ),
         (
             "egress.yaml",
-            EGRESS_HEADER,
-            mesh.egress()
-                .to_config(&proxy("istio-egress", "istio-egress")),
+            vec![
+                EGRESS_HEADER,
+                passed.unwrap_or(EGRESS_PASSTHROUGH),
+                EGRESS_NAMES,
+            ],
+            egress.to_config(&proxy("istio-egress", "istio-egress")),
         ),
         (
             "sidecar.yaml",
-            SIDECAR_HEADER,
+            vec![SIDECAR_HEADER],
             mesh.sidecar().to_config(&proxy("app", "default")),
         ),
     ];
+    let since = format!("For Envoy {} and later.", options.envoy.oldest_alike());
+    let spans = spans_lack(options.envoy, filters.tags());
     files
         .into_iter()
-        .map(|(name, header, bootstrap)| {
-            let header = format!("{header}{COMMON_HEADER}");
+        .map(|(name, mut header, bootstrap)| {
+            header.extend(spans);
+            header.extend([since.as_str(), COMMON_HEADER]);
+            let paragraphs: Vec<&str> = header.into_iter().map(str::trim_end).collect();
+            let header = wrap(&paragraphs.join("\n\n"), HEADER_WIDTH);
             Ok((name.to_owned(), annotate(&header, &bootstrap)?))
         })
         .collect()
+}
+
+/// What files with these options lack, a sentence each.
+///
+/// # Errors
+/// As [`render`].
+pub fn left_out(policy: &PolicyFile, options: &Options) -> anyhow::Result<Vec<&'static str>> {
+    let passthrough = Names::of(policy)?.egress().passthrough;
+    let mut left_out = Vec::from_iter(spans_lack(options.envoy, &policy.policy.tags));
+    left_out.extend(passthrough.lacks(options.envoy));
+    Ok(left_out)
 }
 
 /// Names that the policy gives to the example's parts.
@@ -251,14 +280,17 @@ const EGRESS_HEADER: &str = "\
 Envoy as the egress gateway of a mesh, with Meridian's egress filter.
 
 Listens on 8443 for sidecars, by mutual TLS alone, and sends each request that the policy allows
-to the host that it names, on port 80 unless the host says otherwise. On 15443 TLS passes unread
-to the host of its server name, on port 443. Whoever reaches that port may use it: it sees no
-identity, so let a NetworkPolicy say who that is.
-
+to the host that it names, on port 80 unless the host says otherwise.
+";
+const EGRESS_NAMES: &str = "\
 Names are resolved here: an allowed name that its owner lets resolve to an inside address leads
 inside. Keep this gateway's network from reaching what it must not.
 
 To change: the virtual hosts and clusters, if outside hosts are reached in another way.
+";
+const EGRESS_PASSTHROUGH: &str = "\
+On 15443 TLS passes unread to the host of its server name, on port 443. Whoever reaches that port
+may use it: it sees no identity, so let a NetworkPolicy say who that is.
 ";
 const SIDECAR_HEADER: &str = "\
 Envoy as the sidecar of the workload `app` in the namespace `default`, with Meridian's sidecar
@@ -271,7 +303,7 @@ else to the egress gateway. The workload uses it as its HTTP proxy, or iptables 
 To change: the node's id, cluster and NAMESPACE (the filter reads it), the workload's port, and a
 virtual host and a cluster for each further service.
 ";
-const COMMON_HEADER: &str = "
+const COMMON_HEADER: &str = "\
 Files it needs: the modules of `meridian build` in the folder that `code.local.filename` names;
 in /etc/certs the mesh identity of this Envoy, cert-chain.pem with key.pem, and the mesh's CA,
 root-cert.pem.
@@ -357,7 +389,7 @@ mod tests {
 
     fn files(policy: &Value) -> Vec<(String, String)> {
         let policy = PolicyFile::parse(policy.to_string().as_bytes()).unwrap();
-        render(&policy, &ModulePaths::default()).unwrap()
+        render(&policy, &Options::default()).unwrap()
     }
 
     #[test]

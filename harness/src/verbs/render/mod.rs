@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::ensure;
 use clap::{Args, Subcommand, ValueHint};
 
+use crate::lab::envoy::Version;
 use crate::output;
 use crate::policy::PolicyFile;
 
@@ -48,6 +50,9 @@ pub struct RenderFiltersArgs {
     /// The folder of the modules, as the proxies see it
     #[arg(long, value_name = "DIR", default_value = envoy::DEFAULT_MODULES)]
     modules: PathBuf,
+    /// The version of these Envoys; what an old one cannot do is left out, and the files say so
+    #[arg(long, value_name = "VERSION", default_value_t = Version::NEWEST, value_parser = tested_version)]
+    envoy_version: Version,
 }
 
 /// What the files of Prometheus are rendered with.
@@ -75,10 +80,17 @@ pub struct RenderGrafanaArgs {
 /// If the policy cannot be read or is wrong, or a file cannot be written.
 pub fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
     let (files, out) = match &args.target {
-        RenderTarget::Envoy(args) => (
-            envoy::render(&args.load_policy()?, &args.module_paths())?,
-            &args.out,
-        ),
+        RenderTarget::Envoy(args) => {
+            let policy = PolicyFile::load(args.policy.as_deref())?;
+            let options = envoy::Options {
+                modules: args.modules.clone(),
+                envoy: args.envoy_version,
+            };
+            for sentence in envoy::left_out(&policy, &options)? {
+                eprintln!("left out for Envoy {}: {sentence}", options.envoy);
+            }
+            (envoy::render(&policy, &options)?, &args.out)
+        }
         RenderTarget::Istio(args) => {
             let files = istio::run(args)?;
             output::write_files(&args.out, &files)?;
@@ -109,14 +121,13 @@ pub fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl RenderFiltersArgs {
-    fn load_policy(&self) -> anyhow::Result<PolicyFile> {
-        PolicyFile::load(self.policy.as_deref())
-    }
-
-    fn module_paths(&self) -> envoy::ModulePaths {
-        envoy::ModulePaths {
-            modules: self.modules.clone(),
-        }
-    }
+/// Reads a version that is not older than those that Meridian is tested with.
+fn tested_version(text: &str) -> anyhow::Result<Version> {
+    let version: Version = text.parse()?;
+    let oldest = Version::OLDEST;
+    ensure!(
+        version >= oldest,
+        "Envoy {version} is older than the oldest that Meridian is tested with, {oldest}"
+    );
+    Ok(version)
 }
