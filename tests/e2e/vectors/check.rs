@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use anyhow::Context;
-use meridian::lab::envoy::Envoy;
+use meridian::lab::envoy::{Envoy, Version};
 use meridian::lab::prometheus::{Sample, Samples};
 use meridian_policy::{Action, Vantage};
 use meridian_tests::raw::{Answer, Response};
@@ -20,6 +20,7 @@ const DRY_RUN: &str = "meridian_dry_run_total";
 /// Watches one Envoy and the upstream behind it.
 pub(super) struct Observer<'o> {
     envoy: &'o Envoy,
+    version: Version,
     echo: &'o Echo,
     before: Samples,
     failures: Vec<String>,
@@ -55,9 +56,14 @@ impl Findings {
 }
 
 impl<'o> Observer<'o> {
-    pub(super) async fn new(envoy: &'o Envoy, echo: &'o Echo) -> anyhow::Result<Self> {
+    pub(super) async fn new(
+        envoy: &'o Envoy,
+        version: Version,
+        echo: &'o Echo,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             envoy,
+            version,
             echo,
             before: scrape(envoy).await?,
             failures: Vec::new(),
@@ -81,7 +87,7 @@ impl<'o> Observer<'o> {
         self.before = after;
         let received = self.echo.take();
         let mut findings = Findings::default();
-        let details = match case.expect.envoy {
+        let details = match self.envoy_answer(case)? {
             Some(answer) => {
                 envoy_answer(&mut findings, answer, &exchange.answer);
                 findings.compare("requests counted", 0, counted.requests.len());
@@ -122,6 +128,14 @@ impl<'o> Observer<'o> {
             details,
         });
         Ok(())
+    }
+
+    /// What Envoy itself answers, in this version.
+    fn envoy_answer(&self, case: &Case) -> anyhow::Result<Option<EnvoyAnswer>> {
+        let since = case.expect.envoy_since.as_deref();
+        let since: Option<Version> = since.map(str::parse).transpose()?;
+        let answers = since.is_none_or(|since| self.version >= since);
+        Ok(case.expect.envoy.filter(|_| answers))
     }
 
     /// What failed, all in all.

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use meridian::lab::config::wasm::Filters;
-use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder};
+use meridian::lab::envoy::{Envoy, EnvoyOptions, RunFolder, Version};
 use meridian::policy::PolicyFile;
 use meridian::{lab::modules, lab::paths};
 use meridian_policy::Vantage;
@@ -40,6 +40,7 @@ async fn every_vector_through_real_envoy() -> anyhow::Result<()> {
     let sockets = tempfile::tempdir()?;
     let cases = || all.iter().flat_map(|vectors| &vectors.cases);
     let world = World {
+        version: Version::of(&binary)?,
         binary,
         modules: paths::modules_dir()?,
         certificates: Certificates::create(
@@ -81,6 +82,7 @@ async fn every_vector_through_real_envoy() -> anyhow::Result<()> {
 /// What the Envoys of all namespaces share.
 struct World {
     binary: PathBuf,
+    version: Version,
     modules: PathBuf,
     certificates: Certificates,
     run: RunFolder,
@@ -124,7 +126,7 @@ impl World {
         )
         .await?;
         let ports = bound_addresses(&envoy).await?;
-        let mut observer = Observer::new(&envoy, &echo).await?;
+        let mut observer = Observer::new(&envoy, self.version, &echo).await?;
         for (index, (vectors, case)) in cases.iter().enumerate() {
             let listener = &listeners[&key(vectors, case)];
             let peer = match Transport::of(case) {

@@ -72,6 +72,10 @@ pub enum Wire {
     Sni {
         /// The server name.
         sni: Bytes,
+        /// The first minor version of Envoy that asks the filter; an older one closes the connection
+        /// by itself.
+        #[serde(default)]
+        asked_since: Option<String>,
     },
     /// Something that is not TLS.
     Bytes {

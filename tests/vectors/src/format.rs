@@ -94,6 +94,8 @@ pub struct Expect {
     pub label: Option<String>,
     /// The status with which Envoy itself answers before any filter is asked.
     pub envoy: Option<EnvoyAnswer>,
+    /// The first minor version of Envoy that does so, where an older one asks the filter.
+    pub envoy_since: Option<String>,
 }
 
 /// What a dry run would have done.
@@ -158,6 +160,9 @@ impl Case {
         }
         if expect.decision.is_none() && expect.envoy.is_none() {
             return Err("nothing is expected");
+        }
+        if expect.envoy_since.is_some() && (expect.envoy.is_none() || expect.decision.is_none()) {
+            return Err("`envoy_since` wants `envoy`, and the decision of the filter before");
         }
         if self.cluster.is_some() && !matches!(self.at, Vantage::Outbound | Vantage::Egress) {
             return Err("a cluster tells something only on the way out");
