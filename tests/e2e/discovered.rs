@@ -1,4 +1,7 @@
 //! An ingress gateway whose filter comes by extension discovery, from a file in place of istiod.
+//!
+//! The file is there when Envoy starts, and Envoy reads it before its workers start: one before 1.38 would
+//! not survive a first filter that comes later.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use clap::CommandFactory;
 use meridian::cli::Cli;
+use meridian::lab::envoy::RELEASES;
 use meridian::verbs::docs::{man_pages, verbs};
 
 use crate::golden::assert_golden;
@@ -34,6 +35,20 @@ fn the_readme_has_the_table_of_verbs() {
     let table = verbs(Cli::command());
     assert_eq!(stdout(docs(&["verbs"])), table);
     assert_golden(&path, &format!("{before}{BEGIN}{table}{END}{after}"));
+}
+
+#[test]
+fn the_readme_has_every_release_of_envoy() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(path).unwrap();
+    let listed: Vec<&str> = readme
+        .lines()
+        .skip_while(|line| !line.starts_with("| Envoy | of Istio |"))
+        .skip(2)
+        .map_while(|line| line.strip_prefix("| "))
+        .filter_map(|row| row.split(" | ").nth(2))
+        .collect();
+    assert_eq!(listed, RELEASES.map(|release| release.version));
 }
 
 #[test]
