@@ -4,6 +4,7 @@
 mod allocations;
 mod attachment;
 mod budgets;
+mod compiled;
 mod expiry;
 mod filter_state;
 mod guess;

@@ -39,18 +39,21 @@ pub use abi::start;
 pub use answer::{FilterStatus, close, no_policy};
 pub use filter::Filter;
 pub use plugin::{Clock, Filters};
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub use proxy_wasm;
 
 /// Makes the crate a module for the vantage points given: `[Ingress]`, `[Egress]` or
 /// `[Inbound, Outbound]`.
 #[macro_export]
 macro_rules! module {
     ($($vantage:ident),+) => {
-        /// Called by the host once a VM, before anything else.
-        // SAFETY: the name is the ABI's, and no other function of the module has it.
         #[cfg(target_arch = "wasm32")]
-        #[unsafe(no_mangle)]
-        pub extern "C" fn _initialize() {
-            $crate::start(&[$($crate::Vantage::$vantage),+]);
+        mod module {
+            // The host calls it once a VM, before anything else.
+            $crate::proxy_wasm::main! {{
+                $crate::start(&[$($crate::Vantage::$vantage),+])
+            }}
         }
     };
 }

@@ -20,13 +20,13 @@ pub(super) fn in_request<T>(callback: impl FnOnce() -> T) -> T {
     ALLOCATOR.in_request(callback)
 }
 
-/// Allocates the buffer for a host answer, a vector of just so many bytes.
+/// Allocates the buffer for a host answer, a vector of just so many bytes; replaces the SDK's `malloc`.
 ///
 /// Traps when out of memory: returning null would read as "no such property", and a client could hide
 /// evidence behind a huge header.
 // SAFETY: no other function has the name.
 #[unsafe(no_mangle)]
-pub extern "C" fn malloc(size: usize) -> *mut u8 {
+pub extern "C" fn meridian_malloc(size: usize) -> *mut u8 {
     if size == 0 {
         return std::ptr::null_mut();
     }

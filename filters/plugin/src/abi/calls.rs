@@ -1,50 +1,44 @@
 //! Calls of the proxy-wasm host, ABI 0.2.1.
 //!
-//! The wrappers of the Rust SDK panic on any status that they do not expect, and its local reply has
-//! no response code details. Here every unexpected status is a value.
+//! The SDK's functions for them panic on a status that they do not expect, and have no response code
+//! details for a local reply. So what a host may refuse, or a request asks, is called here, where every
+//! status is a value. The SDK calls the foreign function, each of whose failures it returns, and the log,
+//! which no host refuses.
 
 use meridian_metrics::Kind;
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{BufferType, MapType, MetricType, Status, StreamType};
 
 use crate::host::{Attributes, GrpcStatus, PluginHost, Refused, Stat, StreamHost};
 use crate::protobuf::field;
 
-/// The ABI's `MapType`.
-const REQUEST_HEADERS: u32 = 0;
-const REQUEST_TRAILERS: u32 = 1;
-/// The ABI's `BufferType`.
-const PLUGIN_CONFIGURATION: u32 = 7;
-/// The ABI's `StreamType`.
-const DOWNSTREAM: u32 = 2;
-
-/// What the host answers when all is well.
-const OK: u32 = 0;
-/// What Envoy answers when a name is declared already.
-const BAD_ARGUMENT: u32 = 2;
+/// What the host answers when all is well. Other answers stay numbers: [`Status`] has not all of them.
+const OK: u32 = Status::Ok as u32;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
     fn proxy_get_buffer_bytes(
-        buffer: u32,
+        buffer: BufferType,
         start: usize,
         max_size: usize,
         return_data: *mut *mut u8,
         return_size: *mut usize,
     ) -> u32;
     fn proxy_get_header_map_value(
-        map: u32,
+        map: MapType,
         key: *const u8,
         key_size: usize,
         return_data: *mut *mut u8,
         return_size: *mut usize,
     ) -> u32;
     fn proxy_replace_header_map_value(
-        map: u32,
+        map: MapType,
         key: *const u8,
         key_size: usize,
         value: *const u8,
         value_size: usize,
     ) -> u32;
-    fn proxy_remove_header_map_value(map: u32, key: *const u8, key_size: usize) -> u32;
+    fn proxy_remove_header_map_value(map: MapType, key: *const u8, key_size: usize) -> u32;
     fn proxy_get_property(
         path: *const u8,
         path_size: usize,
@@ -57,7 +51,7 @@ unsafe extern "C" {
         value: *const u8,
         value_size: usize,
     ) -> u32;
-    fn proxy_close_stream(stream: u32) -> u32;
+    fn proxy_close_stream(stream: StreamType) -> u32;
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -69,27 +63,23 @@ unsafe extern "C" {
         grpc_status: i32,
     ) -> u32;
     fn proxy_define_metric(
-        kind: u32,
+        kind: MetricType,
         name: *const u8,
         name_size: usize,
         return_id: *mut u32,
     ) -> u32;
     fn proxy_increment_metric(id: u32, offset: i64) -> u32;
     fn proxy_record_metric(id: u32, value: u64) -> u32;
-    fn proxy_call_foreign_function(
-        name: *const u8,
-        name_size: usize,
-        arguments: *const u8,
-        arguments_size: usize,
-        return_data: *mut *mut u8,
-        return_size: *mut usize,
-    ) -> u32;
     fn proxy_get_current_time_nanoseconds(return_time: *mut u64) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
-    /// Not the host's: `meridian build` puts the answer in its place.
-    fn meridian_exports_on_log() -> u32;
+    /// Not the host's: `meridian build` puts the answer in its place. A module without that still has the
+    /// SDK's callbacks: no host has this function, so that none loads it, and what it says of a missing
+    /// import tells why.
+    #[link_name = "exports_on_log (this module is not made by `meridian build`)"]
+    fn exports_on_log() -> u32;
     /// The same: where `meridian pack --policy` put a policy, behind its length; null where it did not.
-    fn meridian_policy_image() -> *const u8;
+    #[link_name = "policy_image (this module is not made by `meridian build`)"]
+    fn policy_image() -> *const u8;
 }
 
 /// The proxy that this module runs in: its current callback says what is meant.
@@ -121,7 +111,7 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<Vec<u8
 }
 
 /// Removes every value of a header of a map, if there is one.
-fn remove(map: u32, name: &str) -> Result<(), Refused> {
+fn remove(map: MapType, name: &str) -> Result<(), Refused> {
     // SAFETY: the string is valid for its length.
     done(unsafe { proxy_remove_header_map_value(map, name.as_ptr(), name.len()) })
 }
@@ -145,14 +135,16 @@ impl PluginHost for ProxyWasm {
     fn configuration(self) -> Vec<u8> {
         returned(|data, size| {
             // SAFETY: both pointers are valid for the call.
-            unsafe { proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, usize::MAX, data, size) }
+            unsafe {
+                proxy_get_buffer_bytes(BufferType::PluginConfiguration, 0, usize::MAX, data, size)
+            }
         })
         .unwrap_or_default()
     }
 
     fn policy_image(self) -> Option<&'static [u8]> {
         // SAFETY: no pointers go there.
-        let image = unsafe { meridian_policy_image() };
+        let image = unsafe { policy_image() };
         if image.is_null() {
             return None;
         }
@@ -165,11 +157,10 @@ impl PluginHost for ProxyWasm {
     }
 
     fn define(self, kind: Kind, name: &str) -> Result<Stat, Refused> {
-        // The ABI's `MetricType`.
         let kind = match kind {
-            Kind::Counter => 0,
-            Kind::Gauge => 1,
-            Kind::Histogram { .. } => 2,
+            Kind::Counter => MetricType::Counter,
+            Kind::Gauge => MetricType::Gauge,
+            Kind::Histogram { .. } => MetricType::Histogram,
         };
         let mut id = 0;
         // SAFETY: the name is valid for its length, the id for the call.
@@ -189,9 +180,10 @@ impl PluginHost for ProxyWasm {
         field(&mut arguments, 1, name.as_bytes());
         arguments.extend_from_slice(&[3 << 3, PROTOBUF]);
         field(&mut arguments, 4, type_url.as_bytes());
-        match call_foreign_function("declare_property", &arguments) {
-            Err(Refused(BAD_ARGUMENT)) => Ok(()),
-            answer => answer,
+        match hostcalls::call_foreign_function("declare_property", Some(&arguments)) {
+            // What Envoy answers when the name is declared already.
+            Ok(_) | Err(Status::BadArgument) => Ok(()),
+            Err(status) => Err(Refused(status as u32)),
         }
     }
 
@@ -209,7 +201,7 @@ impl PluginHost for ProxyWasm {
 
     fn tells_ends(self) -> bool {
         // SAFETY: no pointers.
-        unsafe { meridian_exports_on_log() != 0 }
+        unsafe { exports_on_log() != 0 }
     }
 }
 
@@ -218,7 +210,13 @@ impl StreamHost for ProxyWasm {
         returned(|data, size| {
             // SAFETY: all pointers are valid for the call, `name` for its length.
             unsafe {
-                proxy_get_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), data, size)
+                proxy_get_header_map_value(
+                    MapType::HttpRequestHeaders,
+                    name.as_ptr(),
+                    name.len(),
+                    data,
+                    size,
+                )
             }
         })
     }
@@ -227,7 +225,7 @@ impl StreamHost for ProxyWasm {
         // SAFETY: both strings are valid for their lengths.
         done(unsafe {
             proxy_replace_header_map_value(
-                REQUEST_HEADERS,
+                MapType::HttpRequestHeaders,
                 name.as_ptr(),
                 name.len(),
                 value.as_ptr(),
@@ -237,11 +235,11 @@ impl StreamHost for ProxyWasm {
     }
 
     fn remove_request_header(self, name: &str) -> Result<(), Refused> {
-        remove(REQUEST_HEADERS, name)
+        remove(MapType::HttpRequestHeaders, name)
     }
 
     fn remove_request_trailer(self, name: &str) -> Result<(), Refused> {
-        remove(REQUEST_TRAILERS, name)
+        remove(MapType::HttpRequestTrailers, name)
     }
 
     fn set_filter_state(self, name: &str, value: &[u8]) -> Result<(), Refused> {
@@ -275,7 +273,7 @@ impl StreamHost for ProxyWasm {
 
     fn close_downstream(self) -> Result<(), Refused> {
         // SAFETY: no pointers.
-        done(unsafe { proxy_close_stream(DOWNSTREAM) })
+        done(unsafe { proxy_close_stream(StreamType::Downstream) })
     }
 
     fn increment(self, counter: Stat) -> Result<(), Refused> {
@@ -286,21 +284,4 @@ impl StreamHost for ProxyWasm {
     fn observe(self, histogram: Stat, value: u64) -> Result<(), Refused> {
         record(histogram, value)
     }
-}
-
-/// Calls one of Envoy's foreign functions that answers nothing.
-fn call_foreign_function(name: &str, arguments: &[u8]) -> Result<(), Refused> {
-    let mut data = std::ptr::null_mut();
-    let mut size = 0;
-    // SAFETY: all slices are valid for their lengths, the pointers for the call.
-    done(unsafe {
-        proxy_call_foreign_function(
-            name.as_ptr(),
-            name.len(),
-            arguments.as_ptr(),
-            arguments.len(),
-            &mut data,
-            &mut size,
-        )
-    })
 }

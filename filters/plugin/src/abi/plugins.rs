@@ -25,9 +25,9 @@ pub(super) fn register(root: u32) {
 }
 
 /// What `of` makes of the plugin of a root context; `None` if there is none.
-pub(super) fn with_plugin<T>(root: u32, of: impl FnOnce(&Root) -> T) -> Option<T> {
-    PLUGINS.with_borrow(|plugins| {
-        let (_, plugin) = plugins.iter().find(|(known, _)| *known == root)?;
+pub(super) fn with_plugin<T>(root: u32, of: impl FnOnce(&mut Root) -> T) -> Option<T> {
+    PLUGINS.with_borrow_mut(|plugins| {
+        let (_, plugin) = plugins.iter_mut().find(|(known, _)| *known == root)?;
         Some(of(plugin))
     })
 }

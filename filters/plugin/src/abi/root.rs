@@ -1,9 +1,9 @@
 //! A plugin: what the host asks of it, beside its requests and connections.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use meridian_policy::Vantage;
+use proxy_wasm::traits::{Context, RootContext};
 
 use super::calls::ProxyWasm;
 use crate::plugin::{Clock, Filters};
@@ -15,7 +15,7 @@ const LOGGED_ERRORS: usize = 20;
 pub(super) struct Root {
     vantages: &'static [Vantage],
     /// `None` without a policy.
-    filters: RefCell<Option<Rc<Filters>>>,
+    filters: Option<Rc<Filters>>,
     clock: Clock,
 }
 
@@ -24,21 +24,25 @@ impl Root {
     pub(super) fn new(vantages: &'static [Vantage]) -> Self {
         Self {
             vantages,
-            filters: RefCell::new(None),
+            filters: None,
             clock: Clock::default(),
         }
     }
 
     /// What its requests and connections are decided with.
     pub(super) fn filters(&self) -> Option<Rc<Filters>> {
-        self.filters.borrow().clone()
+        self.filters.clone()
     }
+}
 
+impl Context for Root {}
+
+impl RootContext for Root {
     /// Loads the policy that the host has for it; false if that is refused, which the log then says.
-    pub(super) fn configure(&self) -> bool {
+    fn on_configure(&mut self, _: usize) -> bool {
         match Filters::load(ProxyWasm, self.vantages, &self.clock) {
             Ok(filters) => {
-                self.filters.replace(Some(Rc::new(filters)));
+                self.filters = Some(Rc::new(filters));
                 true
             }
             Err(errors) => {
@@ -57,7 +61,7 @@ impl Root {
     }
 
     /// Reads the day, for rules that expire.
-    pub(super) fn tick(&self) {
+    fn on_tick(&mut self) {
         self.clock.read(ProxyWasm);
     }
 }

@@ -16,7 +16,7 @@ pub use strip::strip;
 
 use crate::lab::paths;
 use crate::text::sha256::sha256;
-use recipes::{EXPORTS, HOST_CALLS, RECIPES, Recipe, UNUSED_BY_YARDSTICK};
+use recipes::{HOST_CALLS, OF_SDK, OWN, RECIPES, Recipe, UNUSED_BY_YARDSTICK};
 use strip::ON_LOG;
 
 /// The three modules.
@@ -72,10 +72,10 @@ pub fn build() -> anyhow::Result<Modules> {
         anyhow::Ok([ingress?, egress?, sidecar?])
     };
     let built = all(RECIPES)?;
-    let exports = exports(true);
+    let own = own(true);
     let lean = all(RECIPES.map(|recipe| Recipe {
         suffix: LEAN,
-        exports: &exports,
+        own: &own,
         ..recipe
     }))?;
     let [ingress, egress, sidecar] = built.each_ref().map(|module| module.path.clone());
@@ -88,12 +88,10 @@ pub fn build() -> anyhow::Result<Modules> {
     })
 }
 
-/// What a module exports.
-fn exports(is_lean: bool) -> Vec<&'static str> {
-    let exports = EXPORTS.iter().copied();
-    exports
-        .filter(|export| !is_lean || *export != ON_LOG)
-        .collect()
+/// What a filter's module exports in the place of the SDK's.
+fn own(is_lean: bool) -> Vec<&'static str> {
+    let own = OWN.iter().copied();
+    own.filter(|export| !is_lean || *export != ON_LOG).collect()
 }
 
 /// A built module with a policy's image inside, see [`meridian_policy::Policy::to_image`]. It is written
@@ -104,8 +102,15 @@ fn exports(is_lean: bool) -> Vec<&'static str> {
 pub fn with_policy(module: &Module, image: &[u8]) -> anyhow::Result<Vec<u8>> {
     let path = compile::folder()?.join(format!("meridian_{}.wasm", module.name));
     let compiled = fs::read(&path).with_context(|| format!("Cargo left no {}", path.display()))?;
-    strip(&compiled, &exports(module.is_lean), HOST_CALLS, Some(image))
-        .with_context(|| format!("the policy cannot be put into {}", path.display()))
+    let own = own(module.is_lean);
+    strip(
+        &compiled,
+        &own,
+        &[OF_SDK, &own].concat(),
+        HOST_CALLS,
+        Some(image),
+    )
+    .with_context(|| format!("the policy cannot be put into {}", path.display()))
 }
 
 /// The module that `meridian bench` measures the filters against.
@@ -131,12 +136,13 @@ pub fn build_yardstick() -> anyhow::Result<Yardstick> {
     ensure_target()?;
     compile::compile(&["meridian-yardstick".to_owned()])?;
     let compiled = compile::folder()?;
-    let all = EXPORTS.iter().copied();
+    let all = OF_SDK.iter().chain(OWN).copied();
     let used = all.filter(|export| !UNUSED_BY_YARDSTICK.contains(export));
     let recipe = Recipe {
         name: "yardstick",
         suffix: "",
-        exports: &used.collect::<Vec<_>>(),
+        of_sdk: &used.collect::<Vec<_>>(),
+        own: &[],
     };
     // Beside the others, so that the next build of something else does not take it away.
     let plain = folder.join("meridian_yardstick.plain.wasm");
@@ -163,7 +169,7 @@ fn finish(recipe: &Recipe<'_>, compiled: &Path, folder: &Path) -> anyhow::Result
     let module = if fs::read_to_string(&stamp_path).is_ok_and(|is| is == stamp(&present)) {
         present
     } else {
-        let module = strip(&compiled, recipe.exports, HOST_CALLS, None)
+        let module = strip(&compiled, recipe.own, &recipe.exports(), HOST_CALLS, None)
             .with_context(|| format!("the module {} cannot ship", compiled_path.display()))?;
         paths::write_atomically(&path, &module)?;
         paths::write_atomically(&stamp_path, stamp(&module).as_bytes())?;
@@ -182,7 +188,7 @@ fn finish(recipe: &Recipe<'_>, compiled: &Path, folder: &Path) -> anyhow::Result
 /// Differs when the stripped module may: with what is stripped and with how it is done.
 fn fingerprint(compiled: &[u8], recipe: &Recipe<'_>) -> String {
     let mut source = compiled.to_vec();
-    for list in [recipe.exports, HOST_CALLS] {
+    for list in [recipe.of_sdk, recipe.own, HOST_CALLS] {
         source.extend_from_slice(list.join(",").as_bytes());
     }
     source.extend_from_slice(include_bytes!("strip.rs"));
@@ -205,7 +211,8 @@ mod tests {
         let recipe = Recipe {
             name: "x",
             suffix: "",
-            exports: &[],
+            of_sdk: &[],
+            own: &[],
         };
         let modified = |module: &Module| module.path.metadata().unwrap().modified().unwrap();
 
@@ -234,7 +241,7 @@ mod tests {
         let error = finish(&RECIPES[0], folder.path(), folder.path()).unwrap_err();
         let message = format!("{error:#}");
         assert!(
-            message.contains("meridian_ingress.wasm cannot ship: it does not export memory"),
+            message.contains("meridian_ingress.wasm cannot ship: it does not export meridian_malloc"),
             "{message}"
         );
     }

@@ -13,9 +13,13 @@ pub(super) struct Recipe<'e> {
     pub(super) suffix: &'static str,
     /// As in `meridian-NAME` (the crate) and `meridian_NAME.wasm`.
     pub(super) name: &'static str,
-    /// The exports to keep. Envoy calls into the VM for each callback that it finds there, so that one
-    /// that is not used costs a crossing a request.
-    pub(super) exports: &'e [&'static str],
+    /// The exports to keep that are the SDK's.
+    ///
+    /// The SDK exports every callback of the ABI, and Envoy calls into the VM for each one it finds, so
+    /// that one that is not used costs a crossing a request.
+    pub(super) of_sdk: &'e [&'static str],
+    /// The exports to keep that are `meridian_NAME` in the crate and replace the SDK's.
+    pub(super) own: &'e [&'static str],
 }
 
 pub(super) const RECIPES: [Recipe<'static>; 3] =
@@ -25,17 +29,24 @@ const fn filter(name: &'static str) -> Recipe<'static> {
     Recipe {
         suffix: "",
         name,
-        exports: EXPORTS,
+        of_sdk: OF_SDK,
+        own: OWN,
     }
 }
 
-/// What a filter exports, in `abi` of `meridian-plugin`. A callback that it starts to use must be added
-/// here.
-pub(super) const EXPORTS: &[&str] = &[
-    // The host's side of the ABI: without these it refuses the module.
-    "memory",
-    "proxy_abi_version_0_2_1",
-    "_initialize",
+impl Recipe<'_> {
+    /// Every export to keep.
+    pub(super) fn exports(&self) -> Vec<&'static str> {
+        [self.of_sdk, self.own].concat()
+    }
+}
+
+/// What the SDK exports for a filter. Without these the host refuses the module.
+pub(super) const OF_SDK: &[&str] = &["memory", "proxy_abi_version_0_2_1", "_initialize"];
+
+/// What a filter exports itself, in `abi` of `meridian-plugin`. A callback that it starts to use must be
+/// added here.
+pub(super) const OWN: &[&str] = &[
     // How the host passes a buffer into the VM.
     "malloc",
     "proxy_on_configure",
@@ -62,7 +73,7 @@ pub(super) const UNUSED_BY_YARDSTICK: [&str; 3] = [
     "proxy_on_new_connection",
 ];
 
-/// The host calls that the filters make, in `calls.rs` and `logger.rs` of `abi` in `meridian-plugin`.
+/// The host calls that the filters make, in `abi/calls.rs` of `meridian-plugin` and in the SDK's logger.
 /// A filter that starts to make another must have it added here.
 pub(super) const HOST_CALLS: &[&str] = &[
     "proxy_call_foreign_function",

@@ -11,29 +11,33 @@ use walrus::{
 /// The only module of the host's that a shipped filter imports from.
 const HOST: &str = "env";
 
-/// An import that no host has: the answer is put in its place, whether the module exports
-/// `proxy_on_log`, which its own code cannot see.
-const EXPORTS_ON_LOG: &str = "meridian_exports_on_log";
+/// An import that no host has, so that none loads what is not stripped: the answer is put in its place,
+/// whether the module exports `proxy_on_log`, which its own code cannot see.
+const EXPORTS_ON_LOG: &str = "exports_on_log (this module is not made by `meridian build`)";
 /// Another such import: where in memory the image of a policy is, 0 where there is none. Its length, a
 /// word, stands before it.
-const POLICY_IMAGE: &str = "meridian_policy_image";
+const POLICY_IMAGE: &str = "policy_image (this module is not made by `meridian build`)";
 /// A page of a module's memory.
 const PAGE: usize = 1 << 16;
+/// What the names of the filters' own functions begin with, before the name that the host calls.
+const OWN: &str = "meridian_";
 /// The callback at the end of a request.
 pub(super) const ON_LOG: &str = "proxy_on_log";
 
-/// Returns the module to ship: keeps only the exports in `keep` and the imports in `calls`, and drops
-/// everything unreachable and every custom section. With a `policy` it holds that one's image.
+/// Returns the module to ship: replaces the SDK's export `NAME` by `meridian_NAME` for each name in
+/// `own`, keeps only the exports in `keep` and the imports in `calls`, and drops everything unreachable
+/// and every custom section. With a `policy` it holds that one's image.
 ///
-/// The tables of callbacks of the Rust SDK, which `bench`'s yardstick is made with, hold every default
-/// method, and with them host calls that nobody makes. A function that makes one traps instead, so that
-/// a module cannot even ask the host for an outgoing call or for shared data. So do the SDK's own
-/// wrappers of the calls in `calls`; they are known by the names in `compiled`.
+/// The SDK's tables of callbacks hold every default method, and with them host calls that nobody makes.
+/// A function that makes one traps instead, so that a module cannot even ask the host for an outgoing
+/// call or for shared data. So do the SDK's own wrappers of the calls in `calls`; they are known by the
+/// names in `compiled`.
 ///
 /// # Errors
 /// If it is not a valid module, lacks a function to keep, or imports from elsewhere than `env`.
 pub fn strip(
     compiled: &[u8],
+    own: &[&str],
     keep: &[&str],
     calls: &[&str],
     policy: Option<&[u8]>,
@@ -45,6 +49,7 @@ pub fn strip(
     let mut module = config.parse(compiled).context("it is not a valid module")?;
 
     check_imports(&module)?;
+    put_own_functions(&mut module, own)?;
     let dropped: Vec<_> = module
         .exports
         .iter()
@@ -84,6 +89,26 @@ fn check_imports(module: &Module) -> anyhow::Result<()> {
              WASI or JavaScript must go",
             foreign.join(", ")
         );
+    }
+    Ok(())
+}
+
+/// Exports the filters' own functions in the place of the SDK's.
+fn put_own_functions(module: &mut Module, own: &[&str]) -> anyhow::Result<()> {
+    for name in own {
+        let ours = format!("{OWN}{name}");
+        let Some(export) = module.exports.iter().find(|export| export.name == ours) else {
+            bail!("it does not export {ours}, which stands for the SDK's {name}");
+        };
+        let item = export.item;
+        let Some(export) = module
+            .exports
+            .iter_mut()
+            .find(|export| export.name == *name)
+        else {
+            bail!("it exports {ours}, and no {name} of the SDK's that it could stand for");
+        };
+        export.item = item;
     }
     Ok(())
 }
@@ -263,7 +288,7 @@ mod tests {
     #[test]
     fn only_what_is_kept_and_what_it_reaches_stays() {
         let compiled = module("env");
-        let stripped = strip(&compiled, &["memory", "kept"], &["host_kept"], None).unwrap();
+        let stripped = strip(&compiled, &[], &["memory", "kept"], &["host_kept"], None).unwrap();
         assert!(stripped.len() < compiled.len());
         let module = Module::from_buffer(&stripped).unwrap();
         let exports: Vec<&str> = module.exports.iter().map(|e| e.name.as_str()).collect();
@@ -276,7 +301,7 @@ mod tests {
         assert!(contains(&compiled) && !contains(&stripped));
         assert!(module.funcs.iter().all(|function| function.name.is_none()));
         assert_eq!(
-            strip(&stripped, &["memory", "kept"], &["host_kept"], None).unwrap(),
+            strip(&stripped, &[], &["memory", "kept"], &["host_kept"], None).unwrap(),
             stripped
         );
     }
@@ -291,7 +316,7 @@ mod tests {
             let signature = module.types.add(&[], &[ValType::I32]);
             let (question, _) = module.add_import_func("env", EXPORTS_ON_LOG, signature);
             module.exports.add(ON_LOG, question);
-            let stripped = strip(&module.emit_wasm(), keep, &["host_kept"], None).unwrap();
+            let stripped = strip(&module.emit_wasm(), &[], keep, &["host_kept"], None).unwrap();
             let module = Module::from_buffer(&stripped).unwrap();
             assert!(module.imports.find("env", EXPORTS_ON_LOG).is_none());
             let answers: Vec<i32> = module
@@ -322,7 +347,7 @@ mod tests {
         let policy = vec![7; PAGE - 3];
         let compiled = module.emit_wasm();
         for (policy, pages, address) in [(None, 1, 0), (Some(&policy[..]), 3, 1 << 16)] {
-            let stripped = strip(&compiled, &keep, &[], policy).unwrap();
+            let stripped = strip(&compiled, &[], &keep, &[], policy).unwrap();
             let module = Module::from_buffer(&stripped).unwrap();
             assert_eq!(module.memories.iter().next().unwrap().initial, pages);
             let placed: Vec<_> = module.data.iter().map(|data| &data.value).collect();
@@ -339,8 +364,32 @@ mod tests {
     }
 
     #[test]
+    fn a_function_of_the_filter_s_own_takes_the_place_of_the_sdk_s() {
+        let mut module = Module::from_buffer(&module("env")).unwrap();
+        for (from, to) in [("kept", "meridian_proxy_on_log"), ("dropped", ON_LOG)] {
+            let export = module.exports.iter_mut().find(|one| one.name == from);
+            to.clone_into(&mut export.unwrap().name);
+        }
+        let compiled = module.emit_wasm();
+        let strip_with = |own: &[&str]| {
+            let calls = ["host_kept", "host_dropped"];
+            strip(&compiled, own, &["memory", ON_LOG], &calls, None)
+        };
+        let stripped = strip_with(&[ON_LOG]).unwrap();
+        let module = Module::from_buffer(&stripped).unwrap();
+        let exports: Vec<&str> = module.exports.iter().map(|e| e.name.as_str()).collect();
+        assert_eq!(exports, ["memory", ON_LOG]);
+        let imports: Vec<&str> = module.imports.iter().map(|i| i.name.as_str()).collect();
+        assert_eq!(imports, ["host_kept"]);
+        // A callback that is lost must not be the SDK's again.
+        let error = strip_with(&[ON_LOG, "proxy_on_delete"]).unwrap_err();
+        let expected = "it does not export meridian_proxy_on_delete, which stands for the SDK's proxy_on_delete";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
     fn a_host_call_that_is_not_listed_traps() {
-        let stripped = strip(&module("env"), &["memory", "kept"], &[], None).unwrap();
+        let stripped = strip(&module("env"), &[], &["memory", "kept"], &[], None).unwrap();
         let module = Module::from_buffer(&stripped).unwrap();
         assert_eq!(module.imports.iter().count(), 0);
         let (_, kept) = module.funcs.iter_local().next().unwrap();
@@ -389,6 +438,7 @@ mod tests {
     fn a_missing_export_is_named() {
         let error = strip(
             &module("env"),
+            &[],
             &["memory", "kept", "_initialize"],
             &[],
             None,
@@ -403,7 +453,14 @@ mod tests {
 
     #[test]
     fn an_import_from_elsewhere_is_refused() {
-        let error = strip(&module("wasi_snapshot_preview1"), &["memory"], &[], None).unwrap_err();
+        let error = strip(
+            &module("wasi_snapshot_preview1"),
+            &[],
+            &["memory"],
+            &[],
+            None,
+        )
+        .unwrap_err();
         let message = error.to_string();
         let expected =
             "it imports wasi_snapshot_preview1.host_kept, wasi_snapshot_preview1.host_dropped: ";
@@ -412,6 +469,6 @@ mod tests {
 
     #[test]
     fn what_is_no_module_is_refused() {
-        assert!(strip(b"\0asm", &[], &[], None).is_err());
+        assert!(strip(b"\0asm", &[], &[], &[], None).is_err());
     }
 }
