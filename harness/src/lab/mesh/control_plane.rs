@@ -39,6 +39,8 @@ pub(super) struct Plan<'a> {
     pub(super) api: &'a Api,
     pub(super) mesh_config: &'a Value,
     pub(super) folder: &'a Path,
+    /// What nobody reads after the run: etcd's files and the registry's.
+    pub(super) data: &'a Path,
     pub(super) annotations: &'a Value,
 }
 
@@ -47,7 +49,7 @@ impl Plan<'_> {
     pub(super) async fn start(&self) -> anyhow::Result<ControlPlane> {
         let mut etcd = self.start_etcd()?;
         let mut apiserver = self.start_apiserver()?;
-        let registry = start_registry(self.node, self.folder)?;
+        let registry = start_registry(self.node, self.folder, self.data)?;
         let ready = || self.api.request(hyper::Method::GET, "/readyz", None);
         until("kube-apiserver", &mut [&mut etcd, &mut apiserver], ready).await?;
         self.write_objects().await?;
@@ -68,7 +70,7 @@ impl Plan<'_> {
         let mut command = self.node.command(self.tools.program("etcd"));
         command
             .arg("--data-dir")
-            .arg(self.folder.join("etcd"))
+            .arg(self.data.join("etcd"))
             .args([
                 "--listen-client-urls",
                 &client,
@@ -225,11 +227,15 @@ pub(super) fn start_istiod(
 }
 
 /// Starts the registry.
-pub(super) fn start_registry(node: &Place, folder: &Path) -> anyhow::Result<ChildProcess> {
+pub(super) fn start_registry(
+    node: &Place,
+    folder: &Path,
+    data: &Path,
+) -> anyhow::Result<ChildProcess> {
     let configuration = folder.join("registry.yaml");
     let text = yaml_serde::to_string(&json!({
         "version": "0.1",
-        "storage": {"filesystem": {"rootdirectory": folder.join("registry")}},
+        "storage": {"filesystem": {"rootdirectory": data.join("registry")}},
         "http": {"addr": format!("{NODE}:{}", REGISTRY.rsplit(':').next().unwrap_or("5000"))},
     }))?;
     std::fs::write(&configuration, text)

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::agent::Agent;
 use super::api::Api;
@@ -34,6 +35,7 @@ pub struct Mesh {
     pub(super) certificates: Certificates,
     pub(super) arrivals: Arrivals,
     pub(super) node: Place,
+    pub(super) data: TempDir,
     pub(super) run: RunFolder,
 }
 
@@ -171,7 +173,8 @@ impl Mesh {
     /// If it cannot be started.
     pub fn start_registry(&mut self) -> anyhow::Result<()> {
         let folder = self.run.path();
-        self.control_plane.registry = control_plane::start_registry(&self.node, folder)?;
+        self.control_plane.registry =
+            control_plane::start_registry(&self.node, folder, self.data.path())?;
         Ok(())
     }
 }

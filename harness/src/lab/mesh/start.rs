@@ -69,6 +69,8 @@ async fn start(run: RunFolder, tools: Tools, options: &MeshOptions) -> anyhow::R
     let api = Api::new(&node, &tools, &certificates, folder)?;
     let mesh_config = mesh_config::with(&options.mesh_config);
     let annotations = &options.annotations;
+    // 100 MB a run, of no use after it.
+    let data = tempfile::tempdir_in(folder).context("cannot make a folder for data")?;
     let plan = Plan {
         node: &node,
         tools: &tools,
@@ -76,6 +78,7 @@ async fn start(run: RunFolder, tools: Tools, options: &MeshOptions) -> anyhow::R
         api: &api,
         mesh_config: &mesh_config,
         folder,
+        data: data.path(),
         annotations,
     };
     let control_plane = plan.start().await?;
@@ -130,6 +133,7 @@ async fn start(run: RunFolder, tools: Tools, options: &MeshOptions) -> anyhow::R
         certificates,
         arrivals,
         node,
+        data,
         run,
     })
 }

@@ -241,7 +241,8 @@ mod tests {
         let error = finish(&RECIPES[0], folder.path(), folder.path()).unwrap_err();
         let message = format!("{error:#}");
         assert!(
-            message.contains("meridian_ingress.wasm cannot ship: it does not export meridian_malloc"),
+            message
+                .contains("meridian_ingress.wasm cannot ship: it does not export meridian_malloc"),
             "{message}"
         );
     }
