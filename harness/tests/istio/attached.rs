@@ -130,7 +130,27 @@ impl Attached {
         folder
     }
 
-    /// The same, which may fail.
+    /// The same with modules that lie in the file system of every pod.
+    pub fn render_files(&self, policy: &Path, name: &str) -> PathBuf {
+        // Every pod sees the run folder.
+        let modules = self.mesh.run_folder().join("modules");
+        std::fs::create_dir_all(&modules).unwrap();
+        for entry in std::fs::read_dir(meridian::lab::paths::modules_dir().unwrap()).unwrap() {
+            let path = entry.unwrap().path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "wasm")
+            {
+                std::fs::copy(&path, modules.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        let folder = self.folder(name);
+        let inside = format!("file://{}/modules", meridian::lab::mesh::RUN);
+        render(policy, &folder, &inside, &[]);
+        folder
+    }
+
+    /// Renders the policy as [`Attached::render`], which may fail.
     pub fn try_render(&self, policy: &Path, name: &str, options: &[&str]) -> Output {
         let folder = self.folder(name);
         let modules = self.modules();
@@ -206,13 +226,28 @@ pub struct Chain {
 /// The filter chains of a pod's listeners for HTTP, and at a gateway those that pass connections on
 /// unread, too. A sidecar has no filter in the latter.
 pub async fn chains(pod: &Pod) -> Vec<Chain> {
+    chains_of(pod, false).await
+}
+
+/// The filter chains of a gateway's AUTO_PASSTHROUGH servers.
+pub async fn chains_between_clusters(pod: &Pod) -> Vec<Chain> {
+    chains_of(pod, true).await
+}
+
+fn is_between_clusters(listener: &Value) -> bool {
+    listener["address"]["socket_address"]["port_value"] == 15443
+}
+
+async fn chains_of(pod: &Pod, between_clusters: bool) -> Vec<Chain> {
     let dump = pod
         .admin("/config_dump?resource=dynamic_listeners")
         .await
         .unwrap();
     let dump: Value = serde_json::from_str(&dump).unwrap();
     let listeners = dump["configs"].as_array().into_iter().flatten();
-    let listeners = listeners.map(|listener| &listener["active_state"]["listener"]);
+    let listeners = listeners
+        .map(|listener| &listener["active_state"]["listener"])
+        .filter(|listener| is_between_clusters(listener) == between_clusters);
     let all = listeners.flat_map(|listener| {
         let default = &listener["default_filter_chain"];
         let others = listener["filter_chains"].as_array().into_iter().flatten();

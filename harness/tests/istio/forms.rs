@@ -2,7 +2,9 @@
 
 use meridian::lab::mesh::roles::{EGRESS, INGRESS, INTERNAL_INGRESS, Role, SHOP};
 
-use crate::attached::{Attached, chains, file, findings, meridian, scrape, until};
+use crate::attached::{
+    Attached, chains, chains_between_clusters, file, findings, meridian, scrape, until,
+};
 use crate::table::FILTERED;
 use crate::traffic::send_all;
 
@@ -12,17 +14,26 @@ const LABEL: [&str; 2] = ["--select-label", "app.kubernetes.io/part-of=mesh"];
 async fn every_form(name: &str, envoy: &str, istio_version: &str) {
     let envoy = meridian::lab::envoy::obtain_version(envoy).unwrap();
     let attached = Attached::start(name, envoy, istio_version).await;
-    for form in ["envoyfilter", "trafficextension", "wasmplugin"] {
-        let options = match form {
-            "wasmplugin" => [&["--as", form][..], &LABEL].concat(),
-            _ => vec!["--as", form],
-        };
+    for form in ["envoyfilter", "trafficextension", "wasmplugin", "files"] {
         let policy = file("policy.yaml");
-        let folder = attached.render(&policy, form, &options);
+        let folder = match form {
+            "wasmplugin" => {
+                let options = [&["--as", form][..], &LABEL].concat();
+                attached.render(&policy, form, &options)
+            }
+            "files" => attached.render_files(&policy, form),
+            _ => attached.render(&policy, form, &["--as", form]),
+        };
         attached.apply(&folder).await;
         attached.until_in_force(&policy, &FILTERED).await;
         let wrong = send_all(&attached).await;
         assert!(wrong.is_empty(), "{form} on {name}:\n{}", wrong.join("\n"));
+        let between_clusters = chains_between_clusters(attached.mesh.pod(&INGRESS)).await;
+        assert!(!between_clusters.is_empty());
+        assert!(
+            between_clusters.iter().all(|chain| !chain.is_filtered),
+            "{form}"
+        );
         counted(&attached).await;
         logged(&attached).await;
         attached.delete(&folder).await;

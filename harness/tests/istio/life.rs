@@ -19,9 +19,11 @@ async fn updates_faults_restarts_and_others_filters() {
     let envoy = meridian::lab::envoy::obtain_version("1.40.0").unwrap();
     let mut attached = Attached::start("mesh-life", envoy, "1.32.0").await;
     let policy = file("policy.yaml");
+    observing_refuses_nothing(&attached).await;
     let folder = attached.render(&policy, "attached", &[]);
     attached.apply(&folder).await;
     attached.until_in_force(&policy, &FILTERED).await;
+    assert_eq!(status(&attached.mesh, "intranet.example.com").await, 403);
 
     istio_has_nothing_to_say(&attached, &folder).await;
     an_update_loses_no_request(&attached).await;
@@ -57,6 +59,37 @@ fn variant(attached: &Attached, host: &str) -> PathBuf {
     let path = attached.folder(&format!("{host}.yaml"));
     std::fs::write(&path, changed).unwrap();
     path
+}
+
+/// With `--observe` nothing is refused, and all that would have been is counted.
+async fn observing_refuses_nothing(attached: &Attached) {
+    let folder = attached.render(&file("policy.yaml"), "observing", &["--observe"]);
+    attached.apply(&folder).await;
+    let mesh = &attached.mesh;
+    for (host, rule) in [
+        ("intranet.example.com", "default"),
+        ("intranet.example.com%2e", "invalid-host"),
+    ] {
+        // Before it is attached nothing is refused, either.
+        until(&format!("{rule} is counted"), async || {
+            mesh.arrivals().take();
+            assert_eq!(status(mesh, host).await, 200, "{host}");
+            let labels = [
+                ("reporter", "ingress"),
+                ("decision", "deny"),
+                ("rule", rule),
+            ];
+            let scraped = scrape(mesh.pod(&INGRESS)).await;
+            scraped.value("meridian_dry_run_total", &labels) >= 1.0
+        })
+        .await;
+        let arrived = mesh.arrivals().take();
+        let directions: Vec<_> = arrived
+            .iter()
+            .map(|one| one.header("x-traffic-direction"))
+            .collect();
+        assert_eq!(directions, [["north-south"]]);
+    }
 }
 
 /// `istioctl validate` and `analyze` find nothing but Istio's own note on EnvoyFilters.

@@ -22,6 +22,7 @@ pub const ROUTES: &str = include_str!("../../../../examples/istio/routes.yaml");
 
 pub use api::Api;
 pub use description::{Description, PodDescription};
+pub use mounts::RUN;
 pub use running::{Mesh, MeshNginx, Pod};
 pub use start::MeshOptions;
 pub use tools::{Missing, Tools, missing};

@@ -12,8 +12,8 @@ use crate::lab::namespaces::{Mount, Mounts};
 
 /// Where agents see what they need: its own place may be in a folder that only root can enter.
 const INSIDE: &str = "/var/lib/meridian";
-/// The run folder there.
-pub(super) const RUN: &str = "/var/lib/meridian/run";
+/// The run folder, as every pod and the node see it.
+pub const RUN: &str = "/var/lib/meridian/run";
 /// The programs that were built.
 pub(super) const PROGRAMS: &str = "/var/lib/meridian/programs";
 /// The folder of Istio's module.
