@@ -55,6 +55,7 @@ pub use istio::server_name;
 pub use model::{
     Action, CallerConditions, ComponentType, Date, Deny, Direction, DirectionEvidence, Gateway,
     Mesh, Metrics, Mode, Policy, Precedence, Principal, PrincipalPattern, Rank, Rule, Section, Sni,
-    SniMode, Specificity, Subject, TagWrite, Tags, Vantage, is_namespace,
+    SniMode, Specificity, Subject, TagWrite, Tags, Vantage, is_label_key, is_label_value,
+    is_namespace,
 };
 pub use revision::revision;

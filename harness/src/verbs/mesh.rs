@@ -3,16 +3,22 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::lab::envoy;
-use crate::lab::mesh::roles::{CONSOLE, ORDERS, REGISTRY, SHOP};
+use crate::lab::mesh::roles::{CONSOLE, EGRESS, INGRESS, ORDERS, REGISTRY, SHOP};
 use crate::lab::mesh::{Mesh, MeshOptions, Tools};
 use crate::output;
+use crate::policy::PolicyFile;
 use crate::runtime::{self, Signals};
+
+/// How long proxies may take to get a policy.
+const IN_FORCE: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Run a real Istio on this machine until Ctrl-C
 ///
@@ -53,7 +59,12 @@ pub struct MeshArgs {
     #[arg(long, value_name = "FILE")]
     pub envoy: Option<PathBuf>,
     /// The release of Istio that proxies say they are of
-    #[arg(long, value_name = "VERSION", default_value = "1.31.0")]
+    #[arg(
+        long,
+        value_name = "VERSION",
+        default_value = "1.31.0",
+        value_parser = parse_version
+    )]
     pub istio_version: String,
     /// Only build what a mesh needs
     #[arg(long, exclusive = true)]
@@ -69,6 +80,13 @@ pub struct MeshArgs {
 /// # Errors
 /// If this machine cannot run a mesh, a part does not start, or a manifest is refused.
 pub fn run(args: &MeshArgs) -> anyhow::Result<ExitCode> {
+    // What can be wrong comes before minutes of building.
+    if let Some(policy) = &args.policy {
+        PolicyFile::load(Some(policy))?;
+    }
+    for path in &args.apply {
+        ensure!(path.exists(), "--apply: there is no {}", path.display());
+    }
     let tools = Tools::prepare()?;
     if args.prepare {
         output::print(&format!("{}\n", tools.programs.display()))?;
@@ -94,14 +112,10 @@ pub fn run(args: &MeshArgs) -> anyhow::Result<ExitCode> {
         mesh_config,
         annotations,
     };
-    runtime::block_on(serve(args, &options, &rendered))
+    runtime::block_on(serve(args, &options))
 }
 
-async fn serve(
-    args: &MeshArgs,
-    options: &MeshOptions,
-    rendered: &Path,
-) -> anyhow::Result<ExitCode> {
+async fn serve(args: &MeshArgs, options: &MeshOptions) -> anyhow::Result<ExitCode> {
     let mut end = Signals::new()?;
     eprintln!("starting the mesh");
     let start = async {
@@ -110,13 +124,19 @@ async fn serve(
             mesh.apply_routes().await?;
         }
         let mut apply = Vec::new();
-        if args.policy.is_some() {
+        if let Some(policy) = &args.policy {
             push(&mesh).await?;
-            apply.push(rendered);
+            // Where a person finds it, to change it or to delete what it has applied.
+            let attached = mesh.run_folder().join("attached");
+            render(args, policy, &attached)?;
+            apply.push(attached);
         }
-        apply.extend(args.apply.iter().map(PathBuf::as_path));
-        for path in apply {
+        apply.extend(args.apply.iter().cloned());
+        for path in &apply {
             eprint!("{}", mesh.api().apply_path(path).await?);
+        }
+        if args.policy.is_some() {
+            until_in_force(&mesh).await?;
         }
         anyhow::Ok(mesh)
     };
@@ -137,6 +157,28 @@ async fn serve(
     let signal = end.next().await;
     eprintln!("{signal}: stopping");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until the gateways' and the applications' proxies report a policy; says which do not.
+async fn until_in_force(mesh: &Mesh) -> anyhow::Result<()> {
+    let deadline = Instant::now() + IN_FORCE;
+    loop {
+        let mut without = Vec::new();
+        for role in [INGRESS, EGRESS, SHOP, ORDERS, CONSOLE] {
+            let scraped = mesh.pod(&role).scrape().await?;
+            if !scraped.contains("meridian_policy_revision{") {
+                without.push(role.name);
+            }
+        }
+        if without.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            eprintln!("no policy is in force at {}", without.join(", "));
+            return Ok(());
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
 }
 
 /// Renders the policy for the mesh, as a person would.
@@ -180,7 +222,9 @@ fn succeed(mut command: Command) -> anyhow::Result<()> {
     ensure!(
         output.status.success(),
         "{}",
-        String::from_utf8_lossy(&output.stderr).trim()
+        String::from_utf8_lossy(&output.stderr)
+            .trim()
+            .trim_start_matches("error: ")
     );
     Ok(())
 }
@@ -195,4 +239,13 @@ fn read_yaml(path: &Path) -> anyhow::Result<Value> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     yaml_serde::from_str(&text).with_context(|| format!("{} is not YAML", path.display()))
+}
+
+fn parse_version(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('.').collect();
+    let is_number = |part: &&str| part.parse::<u16>().is_ok();
+    match parts.len() == 3 && parts.iter().all(is_number) {
+        true => Ok(text.to_owned()),
+        false => Err("write a release, such as 1.31.0".to_owned()),
+    }
 }

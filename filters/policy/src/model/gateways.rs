@@ -110,8 +110,13 @@ fn read_gateway(
 
 fn read_name(errors: &mut Errors, node: Node<'_>, names: &Names) -> Option<Box<str>> {
     let text = node.string(errors)?;
-    if !(1..=MAX_GATEWAY_NAME).contains(&text.len()) || !text.bytes().all(is_of_label) {
-        let hint = "write a name of a-z, 0-9 and -, at most 63";
+    let is_name = (1..=MAX_GATEWAY_NAME).contains(&text.len())
+        && text.bytes().all(is_of_label)
+        // Objects of Kubernetes are named after it.
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    if !is_name {
+        let hint = "write a name of a-z, 0-9 and -, at most 63, the first and last no -";
         errors.add_quoted(&node.path, text, "is not the name of a gateway", hint);
         return None;
     }

@@ -17,7 +17,7 @@ pub(crate) mod vocabulary;
 pub use caller_conditions::CallerConditions;
 pub use date::Date;
 pub use mesh::{Gateway, Mesh};
-pub use names::is_namespace;
+pub use names::{is_label_key, is_label_value, is_namespace};
 pub use policy::{Deny, Metrics, Policy, Sni};
 pub use precedence::{Precedence, Rank, Specificity};
 pub use principal::{Principal, PrincipalPattern};

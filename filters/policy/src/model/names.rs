@@ -18,7 +18,7 @@ pub fn is_namespace(text: &str) -> bool {
 }
 
 /// True for the key of a label of Kubernetes, `NAME` or `DOMAIN/NAME`.
-pub(crate) fn is_label_key(text: &str) -> bool {
+pub fn is_label_key(text: &str) -> bool {
     let (domain, name) = text.rsplit_once('/').unwrap_or(("x", text));
     let is_domain = domain.len() <= 253
         && domain
@@ -28,7 +28,7 @@ pub(crate) fn is_label_key(text: &str) -> bool {
 }
 
 /// True for the value of a label of Kubernetes; it may be empty.
-pub(crate) fn is_label_value(text: &str) -> bool {
+pub fn is_label_value(text: &str) -> bool {
     let is_alphanumeric = |byte: Option<u8>| byte.is_none_or(|byte| byte.is_ascii_alphanumeric());
     text.len() <= 63
         && is_alphanumeric(text.bytes().next())

@@ -113,6 +113,10 @@ impl Agent {
             .args(["istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337"])
             .args(["-m", "REDIRECT", "-i", "*", "-x", "", "-b", inbound])
             .args(["-d", "15090,15021,15020"]);
+        // It looks for `iptables` itself, which not every PATH has.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+        command.env("PATH", std::env::join_paths(folders)?);
         let output = command.output().context("pilot-agent istio-iptables")?;
         ensure!(
             output.status.success(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::Serialize;
 
-use super::roles::{self, EGRESS, INGRESS, INTERNAL_INGRESS, NGINX, OUTSIDE_HOSTS, REGISTRY};
+use super::roles::{self, EGRESS, INGRESS, NGINX, OUTSIDE_HOSTS, REGISTRY};
 use super::running::Mesh;
 use crate::lab::paths::set_mode;
 use crate::text::shell::word;
@@ -176,8 +176,8 @@ impl fmt::Display for Description {
         writeln!(f, "  kubectl get pods -A")?;
         writeln!(
             f,
-            "  on client curl -i -H 'Host: shop.example.com' http://{}/   # {}; {} is the internal one",
-            INGRESS.address, INGRESS.name, INTERNAL_INGRESS.address
+            "  on client curl -i -H 'Host: shop.example.com' http://{}/   # by {}",
+            INGRESS.address, INGRESS.name
         )?;
         writeln!(
             f,

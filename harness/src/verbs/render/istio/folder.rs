@@ -1,5 +1,6 @@
 //! The folder that is rendered: its files, and the kustomizations that make one of it.
 
+use anyhow::ensure;
 use serde_json::{Value, json};
 
 use super::sizes;
@@ -15,6 +16,8 @@ pub(super) struct Folder {
     files: Vec<(String, String)>,
     /// The folders of objects, and the files in each.
     objects: Vec<(String, Vec<String>)>,
+    /// Of the objects, which kustomize wants to be told apart.
+    ids: Vec<String>,
     revision: String,
 }
 
@@ -40,6 +43,19 @@ impl Folder {
     ) -> anyhow::Result<()> {
         let path = format!("{folder}/{name}");
         sizes::check(&path, object)?;
+        let metadata = &object["metadata"];
+        let id = format!(
+            "{} {} {}",
+            object["kind"], metadata["namespace"], metadata["name"]
+        );
+        ensure!(
+            !self.ids.contains(&id),
+            "{path}: there is a {} {} in {} already; give the gateway another `name`",
+            object["kind"],
+            metadata["name"],
+            metadata["namespace"]
+        );
+        self.ids.push(id);
         self.yaml(&path, header, object)?;
         let known = self.objects.iter_mut().find(|(known, _)| known == folder);
         match known {

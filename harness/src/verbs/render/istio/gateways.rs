@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::bail;
 use meridian_policy::{Gateway, Policy, Principal, Vantage};
 
 /// A gateway that gets filters.
@@ -47,6 +48,47 @@ pub(super) fn attached(policy: &Policy) -> Vec<Attached<'_>> {
         attached.push(found);
     }
     attached
+}
+
+/// Refuses selectors that would give a gateway another one's slice of the policy.
+///
+/// # Errors
+/// If the pods of one gateway are among those of another, or `--select-label` changes which pods are
+/// a gateway's; says what to write instead.
+pub(super) fn check_selectors(
+    gateways: &[Attached<'_>],
+    select_label: Option<&(String, String)>,
+) -> anyhow::Result<()> {
+    if let Some((key, _)) = select_label
+        && let Some((gateway, value)) = gateways
+            .iter()
+            .find_map(|gateway| Some((gateway, gateway.labels.get(key)?)))
+    {
+        bail!(
+            "--select-label {key}: the gateway {}'s pods are found by {key}={value}; choose a label \
+             that no gateway is found by",
+            gateway.name
+        );
+    }
+    for (index, one) in gateways.iter().enumerate() {
+        for other in gateways.iter().skip(index + 1) {
+            let is_part = |a: &Attached<'_>, b: &Attached<'_>| {
+                a.labels
+                    .iter()
+                    .all(|(key, value)| b.labels.get(key) == Some(value))
+            };
+            if one.namespace == other.namespace && (is_part(one, other) || is_part(other, one)) {
+                bail!(
+                    "the gateways {} and {} select the same pods of the namespace {}, and one would get \
+                     the other's rules; write `labels` in mesh.gateways that tell their pods apart",
+                    one.name,
+                    other.name,
+                    one.namespace
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 fn find(vantage: Vantage, gateway: &Gateway) -> Attached<'_> {

@@ -23,7 +23,7 @@ use super::prometheus;
 use crate::policy::PolicyFile;
 use crate::text::visible::visible_lines;
 use folder::Folder;
-use gateways::{Attached, attached};
+use gateways::{Attached, attached, check_selectors};
 use options::ROOT_NAMESPACE;
 pub use options::{Form, IstioArgs};
 use plan::Plan;
@@ -67,6 +67,7 @@ pub fn render(policy: &PolicyFile, args: &IstioArgs) -> anyhow::Result<Rendered>
         .into_iter()
         .collect();
     let gateways = attached(&policy.policy);
+    check_selectors(&gateways, args.select_label.as_ref())?;
     notes.extend(unattached(&policy));
     let namespaces = sidecar_namespaces(&plan, &gateways, &mut notes)?;
 

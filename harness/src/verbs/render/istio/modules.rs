@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::lab::config::wasm::{module, module_name};
+use crate::oci::Destination;
 use crate::oci::ModulesFile;
 
 /// How long an agent may take to fetch a module.
@@ -70,7 +71,11 @@ impl Modules {
                 let list = read_json(&file, "`meridian pack --json`")?;
                 Ok(Self::Packed { file, list })
             }
-            Some(("oci", prefix)) if !prefix.is_empty() => Ok(Self::Tagged(prefix.to_owned())),
+            Some(("oci", prefix)) if !prefix.is_empty() => {
+                let checked: Result<Destination, _> = prefix.parse();
+                checked.with_context(|| format!("--modules {place}"))?;
+                Ok(Self::Tagged(prefix.to_owned()))
+            }
             Some(("file", folder)) if folder.starts_with('/') => Ok(Self::Mounted(folder.into())),
             Some(("https", host)) if !host.is_empty() => {
                 let digests = digests.context(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum, ValueHint};
-use meridian_policy::is_namespace;
+use meridian_policy::{is_label_key, is_label_value, is_namespace};
 use regex::Regex;
 
 /// The namespace whose objects can reach every proxy of the mesh.
@@ -15,6 +15,8 @@ pub(super) const ROOT_NAMESPACE: &str = "istio-system";
 const FILTER_VERSIONS: &str = r"^(1\.([3-9][0-9]|[1-9][0-9]{2,})|[2-9]\.)";
 /// Proxies of Istio 1.28 and later: their Envoys know how to remove headers by a match.
 const LOOK_ALIKE_VERSIONS: &str = r"^(1\.(2[89]|[3-9][0-9]|[1-9][0-9]{2,})|[2-9]\.)";
+/// All proxies.
+const ALL_VERSIONS: &str = r"^[1-9]";
 /// The minor releases of Istio 1 whose proxies may die of a first filter.
 const FRAGILE: std::ops::Range<u32> = 0..30;
 
@@ -70,7 +72,7 @@ pub struct IstioArgs {
     #[arg(long, value_name = "REGEX", value_parser = parse_regex)]
     pub proxy_version: Option<String>,
     /// The control plane's revision, for meshes with several
-    #[arg(long, value_name = "REV")]
+    #[arg(long, value_name = "REV", value_parser = parse_revision)]
     pub istio_revision: Option<String>,
     /// Attach also to the AUTO_PASSTHROUGH servers of gateways, such as 15443 between clusters
     #[arg(long)]
@@ -80,14 +82,19 @@ pub struct IstioArgs {
 impl IstioArgs {
     /// The regular expression over the proxy's version for filters.
     pub(super) fn filter_versions(&self) -> &str {
-        self.proxy_version.as_deref().unwrap_or(FILTER_VERSIONS)
+        match (&self.proxy_version, self.form) {
+            (Some(versions), _) => versions,
+            // What goes with a WasmPlugin has to reach every proxy that takes one.
+            (None, Form::WasmPlugin) => ALL_VERSIONS,
+            (None, Form::EnvoyFilter | Form::TrafficExtension) => FILTER_VERSIONS,
+        }
     }
 
     /// The same for the removal of look-alikes, which needs no module.
     pub(super) fn look_alike_versions(&self) -> &str {
-        match self.proxy_version {
-            Some(_) => LOOK_ALIKE_VERSIONS,
-            None => FILTER_VERSIONS,
+        match (&self.proxy_version, self.form) {
+            (None, Form::EnvoyFilter | Form::TrafficExtension) => FILTER_VERSIONS,
+            (Some(_), _) | (None, Form::WasmPlugin) => LOOK_ALIKE_VERSIONS,
         }
     }
 
@@ -134,10 +141,21 @@ impl IstioArgs {
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+        Some((key, value)) if is_label_key(key) && is_label_value(value) && !value.is_empty() => {
             Ok((key.to_owned(), value.to_owned()))
         }
-        _ => Err("write KEY=VALUE, such as meridian=enabled".to_owned()),
+        _ => Err(
+            "write KEY=VALUE as Kubernetes takes labels, such as meridian=enabled: letters, digits, -, _ \
+             and ., at most 63, the first and last a letter or digit"
+                .to_owned(),
+        ),
+    }
+}
+
+fn parse_revision(text: &str) -> Result<String, String> {
+    match is_namespace(text) && !text.starts_with('-') && !text.ends_with('-') {
+        true => Ok(text.to_owned()),
+        false => Err("write the name of a revision, such as 1-31: a-z, 0-9 and -".to_owned()),
     }
 }
 

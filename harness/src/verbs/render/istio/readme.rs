@@ -103,7 +103,9 @@ fn before(plan: &Plan<'_>) -> String {
         "\n## Before\n\n\
          1. Merge `mesh/mesh-config.yaml` into the values of istiod, for labels and access logs. Proxies take \
          it when they start.\n{modules}\
-         3. `istioctl analyze` and `istioctl validate -f` take these files; of EnvoyFilters Istio always says \
+         3. Every ingress gateway stands in `mesh.gateways.ingress` of the policy, filtered or not: one that does \
+         not is a workload to the sidecars behind it, and what comes by it from outside is east-west.\n\
+         4. `istioctl analyze` and `istioctl validate -f` take these files; of EnvoyFilters Istio always says \
          that they are an extension for experts.\n"
     )
 }
@@ -134,7 +136,9 @@ fn order(plan: &Plan<'_>, gateways: &[Attached<'_>], namespaces: Option<&[String
     };
     format!(
         "\n## Order\n\n\
-         {observe}. `kubectl apply --server-side -k {first}`, gateway by gateway, then {sidecars}.\n{label}\
+         {observe}. `kubectl apply --server-side -k {first}`, gateway by gateway; when each of them reports the \
+         revision, {sidecars}. In this order, because sidecars believe the tag of a `filtered` gateway: applied at \
+         once, a forged tag can be believed for about a second.\n{label}\
          3. Read what would have been refused: `meridian top` for the counters, `meridian learn` for \
          proposals from the access logs, for as long as your rarest traffic takes to come by.\n\
          4. Enforce: render without `--observe`, and apply gateway by gateway and namespace by namespace, with \
@@ -149,7 +153,8 @@ fn effects(plan: &Plan<'_>) -> String {
         }
         None => {
             "Listeners change: connections that are open stay without the filter until they drain (the drain \
-                 time, 45 s unless you set it)."
+                 time, 45 s unless you set it). While an agent fetches the module for the first time, its \
+                 proxy answers 500."
         }
     };
     format!(
@@ -184,7 +189,9 @@ fn back(plan: &Plan<'_>) -> String {
     format!(
         "\n## Back\n\n\
          From enforcing to observing: apply the folder that observes; it takes effect within seconds. All the \
-         way: `kubectl delete -k` of a step's folder, in any order.{label}\n"
+         way: `kubectl delete --ignore-not-found -k` of `sidecars` first, and of the gateways when every sidecar has \
+         taken that: a sidecar believes the tag of a gateway that is `filtered` in the policy, and without its \
+         filter such a gateway passes on what a client wrote there.{label}\n"
     )
 }
 
