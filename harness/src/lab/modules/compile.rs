@@ -88,6 +88,8 @@ fn rustflags(root: &Path) -> OsString {
     .chain(registries.map(|folder| (folder, "/crates")));
     // sha2 as a loop: unrolled, it is several kilobytes of a module.
     let mut flags = OsString::from("--cfg\x1fsha2_backend_soft=\"compact\"");
+    // What is reached when the SDK's exports have gone is known by these alone.
+    flags.push("\x1f-Clink-arg=--emit-relocs");
     for (from, to) in maps {
         flags.push("\x1f--remap-path-prefix=");
         flags.push(from);

@@ -1,8 +1,10 @@
 //! Builds the three modules: compiled by Cargo, stripped to what they do, under `target/meridian`.
 
 mod compile;
+mod reach;
 mod recipes;
 mod strip;
+mod unreached;
 mod wasm_target;
 
 use std::fs;
@@ -18,6 +20,7 @@ use crate::lab::paths;
 use crate::text::sha256::sha256;
 use recipes::{HOST_CALLS, OF_SDK, OWN, RECIPES, Recipe, UNUSED_BY_YARDSTICK};
 use strip::ON_LOG;
+use unreached::without_relocations;
 
 /// The three modules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +119,7 @@ pub fn with_policy(module: &Module, image: &[u8]) -> anyhow::Result<Vec<u8>> {
 /// The module that `meridian bench` measures the filters against.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Yardstick {
-    /// As Cargo left it: with every callback that the SDK exports.
+    /// As Cargo leaves a filter of the SDK: with every callback that the SDK exports.
     pub plain: PathBuf,
     /// Stripped like a filter.
     pub stripped: PathBuf,
@@ -147,7 +150,7 @@ pub fn build_yardstick() -> anyhow::Result<Yardstick> {
     // Beside the others, so that the next build of something else does not take it away.
     let plain = folder.join("meridian_yardstick.plain.wasm");
     let module = fs::read(compiled.join("meridian_yardstick.wasm"))?;
-    paths::write_atomically(&plain, &module)?;
+    paths::write_atomically(&plain, &without_relocations(&module)?)?;
     Ok(Yardstick {
         plain,
         stripped: finish(&recipe, &compiled, &folder)?.path,
@@ -191,7 +194,13 @@ fn fingerprint(compiled: &[u8], recipe: &Recipe<'_>) -> String {
     for list in [recipe.of_sdk, recipe.own, HOST_CALLS] {
         source.extend_from_slice(list.join(",").as_bytes());
     }
-    source.extend_from_slice(include_bytes!("strip.rs"));
+    for code in [
+        &include_bytes!("strip.rs")[..],
+        include_bytes!("unreached.rs"),
+        include_bytes!("reach.rs"),
+    ] {
+        source.extend_from_slice(code);
+    }
     sha256(&source)
 }
 

@@ -8,6 +8,8 @@ use walrus::{
     ConstExpr, DataKind, ExportItem, FunctionId, ImportKind, Memory, Module, ModuleConfig,
 };
 
+use super::unreached::drop_unreached;
+
 /// The only module of the host's that a shipped filter imports from.
 const HOST: &str = "env";
 
@@ -60,6 +62,7 @@ pub fn strip(
         module.exports.delete(export);
     }
     check_exports(&module, keep)?;
+    drop_unreached(&mut module, compiled, &compiled_names(own, keep))?;
     answer(&mut module, EXPORTS_ON_LOG, keep.contains(&ON_LOG).into())?;
     let image = match policy {
         Some(policy) => place_policy(&mut module, policy)?,
@@ -74,6 +77,15 @@ pub fn strip(
     }
     walrus::passes::gc::run(&mut module);
     Ok(module.emit_wasm())
+}
+
+/// The names that the exports to keep have in what Cargo compiled.
+fn compiled_names(own: &[&str], keep: &[&str]) -> Vec<String> {
+    let name = |name: &&str| match own.contains(name) {
+        true => format!("{OWN}{name}"),
+        false => (*name).to_owned(),
+    };
+    keep.iter().map(name).collect()
 }
 
 fn check_imports(module: &Module) -> anyhow::Result<()> {
