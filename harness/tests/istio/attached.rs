@@ -36,6 +36,15 @@ pub fn call(mesh: &Mesh, gateway: &Role, host: &str) -> Call {
     Call::new(address, host).in_network(&mesh.client().network)
 }
 
+/// The directions that requests have arrived with since somebody has taken the arrivals.
+pub fn directions(mesh: &Mesh) -> Vec<Vec<String>> {
+    let arrived = mesh.arrivals().take();
+    let values = arrived.iter().map(|one| one.header("x-traffic-direction"));
+    values
+        .map(|values| values.into_iter().map(str::to_owned).collect())
+        .collect()
+}
+
 /// What a program printed.
 pub fn text_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -199,15 +208,6 @@ impl Attached {
             )
             .await;
         }
-    }
-
-    /// The lines of a pod's log that are access logs.
-    pub fn access_log(&self, role: &Role) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.mesh.pod(role).log()).unwrap();
-        let lines = text.lines().filter(|line| line.starts_with('{'));
-        lines
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect()
     }
 }
 

@@ -8,6 +8,7 @@ mod forms;
 mod life;
 mod million;
 mod table;
+mod traces;
 mod traffic;
 mod verb;
 
