@@ -9,6 +9,8 @@ pub mod envoy;
 pub mod mesh;
 pub mod modules;
 pub mod namespaces;
+pub mod nginx;
 pub mod paths;
+pub mod programs;
 pub mod prometheus;
 pub mod topology;

@@ -172,15 +172,6 @@ impl Place {
         command
     }
 
-    /// What a person types before a command to have it run there.
-    pub fn prefix(&self) -> String {
-        format!(
-            "nsenter --net={} --mount={}",
-            self.network.file().display(),
-            self.mounts.file().display()
-        )
-    }
-
     fn enter(&self) -> Command {
         let option = |name: &str, path: &Path| {
             let mut option = OsString::from(name);

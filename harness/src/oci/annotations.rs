@@ -119,10 +119,10 @@ mod tests {
                 Some("https://git.example/a/b"),
             ),
             ("git@git.example:a/b.git", Some("https://git.example/a/b")),
-            ("/home/me/meridian", None),
+            ("/srv/meridian", None),
             ("../meridian", None),
             ("./a:b", None),
-            ("file:///home/me/meridian", None),
+            ("file:///srv/meridian", None),
             ("", None),
         ] {
             assert_eq!(public_address(address).as_deref(), expected, "{address}");

@@ -72,6 +72,20 @@ fn attach(root: &Path, form: &str) {
         "{pods:?}"
     );
 
+    let registry = ["meridian", "pack", "--json", "--plain-http", "--push"];
+    let repository = format!("{}/by-hand", description["registry"].as_str().unwrap());
+    let list = Command::new(bin.join("on"))
+        .arg("node")
+        .args(registry)
+        .arg(repository)
+        .env("PATH", path_with(&bin))
+        .output()
+        .unwrap();
+    assert!(
+        text_of(&list.stdout).contains("by-hand/ingress:"),
+        "{list:?}"
+    );
+
     let id = Pid::from_raw(mesh.id().cast_signed());
     kill(id, Signal::SIGINT).unwrap();
     assert!(mesh.wait().unwrap().success());
@@ -81,6 +95,13 @@ fn attach(root: &Path, form: &str) {
         .filter(|line| line.contains(run))
         .collect();
     assert!(left.is_empty(), "{form}: still running: {left:?}");
+}
+
+/// The PATH that the mesh asks people for.
+fn path_with(bin: &Path) -> std::ffi::OsString {
+    let path = std::env::var_os("PATH").unwrap();
+    let known = std::env::split_paths(&path);
+    std::env::join_paths(std::iter::once(bin.to_path_buf()).chain(known)).unwrap()
 }
 
 /// The command lines of all processes.

@@ -18,6 +18,7 @@ mod learn;
 mod pack;
 mod render_envoy;
 mod render_istio;
+mod render_istio_gateways;
 mod render_istio_schemas;
 mod report;
 mod schema;

@@ -1,6 +1,7 @@
 //! What is kept of requests and connections, by their contexts.
 //!
-//! A table of hashbrown's was measured in its place: 1,200 bytes more of module, beyond the budget, and 310 instructions more for a request of 7,500.
+//! A table of hashbrown's was measured in its place: 1,200 bytes more of module, and 310 instructions
+//! more for a request of 7,500.
 
 /// A map with open addressing: the place of a stream is the hash of its context, or the next one that is
 /// free.

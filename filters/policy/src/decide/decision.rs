@@ -15,10 +15,10 @@ use crate::{
 impl Policy {
     /// Decides on one request, or on one connection whose bytes pass unread, by the same rules.
     ///
-    /// An invalid host is refused whatever the rules say, unless [`Policy::invalid`] is in dry run. A connection's host is the server name
-    /// (SNI) of its ClientHello; without one, the address that it dialled. Where neither is known,
-    /// no rule that allows matches and of those that deny `*` alone, so that the default decides on
-    /// the rest.
+    /// An invalid host is refused whatever the rules say, unless [`Policy::invalid`] is in dry run. A
+    /// connection's host is the server name (SNI) of its ClientHello; without one, the address that it
+    /// dialled. Where neither is known, no rule that allows matches and of those that deny `*` alone, so
+    /// that the default decides on the rest.
     ///
     /// Of a connection's evidence only server name, source, peer, destination, day and namespace
     /// are asked for.

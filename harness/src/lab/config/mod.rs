@@ -1,10 +1,10 @@
 //! Envoy's v3 configuration as JSON values: each piece of it is built in one place.
 //!
 //! The pieces ([`listener`], [`http_connection_manager`], [`cluster`], [`tls`], [`wasm`],
-//! [`look_alikes`], [`stats`]) know Envoy; the roles ([`ingress`], [`egress`], [`sidecar`]) put them together into the bootstrap of
-//! one Envoy. The local topology and `meridian render envoy` both start from the roles, so what
-//! is rendered is what is tested. Nothing here opens a socket, reads a file or knows an address of
-//! its own.
+//! [`look_alikes`], [`stats`]) know Envoy; the roles ([`ingress`], [`egress`], [`sidecar`]) put them
+//! together into the bootstrap of one Envoy. The local topology and `meridian render envoy` both start
+//! from the roles, so what is rendered is what is tested. Nothing here opens a socket, reads a file or
+//! knows an address of its own.
 
 pub mod access_log;
 mod address;

@@ -15,6 +15,7 @@ use super::roles::{Kind, NODE, REGISTRY, Role};
 use crate::lab::child::ChildProcess;
 use crate::lab::namespaces::Place;
 use crate::lab::paths::set_mode;
+use crate::lab::programs;
 
 /// The user that Istio's agents run as, whose connections are not intercepted.
 const USER: u32 = 1337;
@@ -25,8 +26,6 @@ pub(super) struct Agent {
     pub(super) role: Role,
     /// The pod's network, and the agent's folder as it sees it.
     pub(super) place: Place,
-    /// The pod's annotations.
-    pub(super) annotations: Value,
     /// The agent's folder as this process sees it.
     folder: PathBuf,
     proxy_config: Value,
@@ -40,7 +39,7 @@ impl Agent {
         role: Role,
         place: Place,
         folder: &Path,
-        annotations: Value,
+        annotations: &Value,
         options: &AgentOptions<'_>,
     ) -> anyhow::Result<Self> {
         let pod = folder.join("etc/istio/pod");
@@ -58,7 +57,7 @@ impl Agent {
         write(&pod.join("labels"), &downward(objects::labels(&role)))?;
         write(
             &pod.join("annotations"),
-            &downward(annotations_of(&annotations)),
+            &downward(annotations_of(annotations)),
         )?;
         let token = options.api.token(role.namespace, role.account).await?;
         write(&secrets.join("tokens/istio-token"), &token)?;
@@ -81,7 +80,6 @@ impl Agent {
         Ok(Self {
             role,
             place,
-            annotations,
             folder: folder.to_path_buf(),
             proxy_config,
             istio_version: options.istio_version.to_owned(),
@@ -113,10 +111,8 @@ impl Agent {
             .args(["istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337"])
             .args(["-m", "REDIRECT", "-i", "*", "-x", "", "-b", inbound])
             .args(["-d", "15090,15021,15020"]);
-        // It looks for `iptables` itself, which not every PATH has.
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-        command.env("PATH", std::env::join_paths(folders)?);
+        // It looks for `iptables` itself.
+        command.env("PATH", programs::path());
         let output = command.output().context("pilot-agent istio-iptables")?;
         ensure!(
             output.status.success(),

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use super::api::{self, Api, TOKEN};
 use super::objects;
 use super::roles::{NODE, PODS_AND_SERVICES, REGISTRY, ROOT_NAMESPACE, SERVICES};
-use super::tools::{self, Tools};
+use super::tools::Tools;
 use crate::lab::child::{ChildProcess, describe_exit};
 use crate::lab::namespaces::Place;
+use crate::lab::programs;
 use crate::lab::topology::Call;
 use crate::lab::topology::Certificates;
 
@@ -240,7 +241,7 @@ pub(super) fn start_registry(
     }))?;
     std::fs::write(&configuration, text)
         .with_context(|| format!("cannot write {}", configuration.display()))?;
-    let program = tools::find("docker-registry").context("no docker-registry")?;
+    let program = programs::find("docker-registry").context("no docker-registry")?;
     let mut command = node.command(program);
     command.arg("serve").arg(configuration);
     ChildProcess::spawn(command, &folder.join("registry.log"))

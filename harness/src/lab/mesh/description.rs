@@ -21,7 +21,7 @@ pub struct Description {
     pub ready: bool,
     /// The run folder.
     pub run: PathBuf,
-    /// The folder of `kubectl`, `istioctl` and `on` for this mesh, to be put on the PATH.
+    /// The folder of `kubectl`, `istioctl`, `meridian` and `on` for this mesh, to be put on the PATH.
     pub bin: PathBuf,
     /// The kubeconfig of whoever may do everything; its server answers inside the mesh alone.
     pub kubeconfig: PathBuf,
@@ -94,7 +94,7 @@ impl Description {
     }
 }
 
-/// Writes `kubectl`, `istioctl` and `on`, which runs a command in a host of the mesh.
+/// Writes `kubectl`, `istioctl`, `meridian` and `on`, which runs a command in a host of the mesh.
 fn write_programs(mesh: &Mesh, run: &Path) -> anyhow::Result<PathBuf> {
     let folder = run.join("bin");
     let node = mesh.node();
@@ -115,6 +115,12 @@ fn write_programs(mesh: &Mesh, run: &Path) -> anyhow::Result<PathBuf> {
             shown(&mesh.tools.program(name)),
         );
         programs.push((name, text));
+    }
+    let this = std::env::current_exe().context("this program has no path")?;
+    // In a test it is another program.
+    if this.file_name().is_some_and(|name| name == "meridian") {
+        let text = format!("#!/bin/sh\nexec {} \"$@\"\n", shown(&this));
+        programs.push(("meridian", text));
     }
     let mut hosts = vec![
         ("node", node),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -18,6 +18,7 @@ use crate::lab::child::ChildProcess;
 use crate::lab::envoy::RunFolder;
 use crate::lab::namespaces::Place;
 use crate::lab::topology::{Arrivals, Call, Certificates, Server};
+use crate::lab::{nginx, programs};
 
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
@@ -203,11 +204,6 @@ impl Pod {
         self.agent.log()
     }
 
-    /// Its annotations.
-    pub fn annotations(&self) -> &Value {
-        &self.agent.annotations
-    }
-
     /// Asks Envoy's administration interface for `path`.
     ///
     /// # Errors
@@ -256,66 +252,18 @@ impl MeshNginx {
     /// ingress-nginx does with `service-upstream` and `upstream-vhost`.
     pub(super) fn start(pod: &Pod, run: &Path) -> anyhow::Result<Self> {
         let folder = run.join("nginx");
-        fs::create_dir_all(&folder)
-            .with_context(|| format!("cannot create {}", folder.display()))?;
-        let file = folder.join("nginx.conf");
-        fs::write(&file, configuration(&folder))
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        let program: PathBuf = super::tools::find("nginx").context("no nginx")?;
+        let location = format!(
+            "proxy_pass http://{}:80;\n            proxy_set_header Host {};",
+            CONSOLE.service,
+            CONSOLE.host()
+        );
+        let listen = format!("{}:80", roles::NGINX.address);
+        let arguments = nginx::prepare(&folder, &listen, &location)?;
+        let program = programs::find("nginx").context("no nginx")?;
         let mut command = pod.place().command(program);
-        command.arg("-e").arg(folder.join("error.log"));
-        command.arg("-p").arg(&folder).arg("-c").arg(&file);
+        command.args(arguments);
         Ok(Self {
             _process: ChildProcess::spawn(command, &folder.join("nginx.log"))?,
         })
     }
-}
-
-/// One process, so that it dies with its parent; every path in the folder.
-fn configuration(folder: &Path) -> String {
-    let path = |name: &str| format!("\"{}\"", folder.join(name).display());
-    let [pid, log, body, proxy, fastcgi, uwsgi, scgi] = [
-        "nginx.pid",
-        "access.log",
-        "body",
-        "proxy",
-        "fastcgi",
-        "uwsgi",
-        "scgi",
-    ]
-    .map(path);
-    let service = CONSOLE.service;
-    let host = CONSOLE.host();
-    let address = roles::NGINX.address;
-    format!(
-        r#"daemon off;
-master_process off;
-worker_processes 1;
-pid {pid};
-events {{ worker_connections 512; }}
-http {{
-    access_log {log};
-    client_body_temp_path {body};
-    proxy_temp_path {proxy};
-    fastcgi_temp_path {fastcgi};
-    uwsgi_temp_path {uwsgi};
-    scgi_temp_path {scgi};
-    server {{
-        listen {address}:80 reuseport;
-        server_name _;
-        underscores_in_headers on;
-        location / {{
-            proxy_pass http://{service}:80;
-            proxy_http_version 1.1;
-            proxy_set_header Host {host};
-            proxy_set_header Connection "";
-            proxy_set_header X-Real-IP $remote_addr;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header X-Forwarded-Host $http_host;
-            proxy_set_header X-Forwarded-Proto $scheme;
-        }}
-    }}
-}}
-"#
-    )
 }

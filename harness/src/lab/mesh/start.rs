@@ -15,8 +15,8 @@ use super::control_plane::{ISTIOD, Plan, until};
 use super::links;
 use super::mesh_config;
 use super::mounts::{self, RUN};
+use super::roles::ROOT_NAMESPACE;
 use super::roles::{self, APPLICATION_PORT, APPLICATION_TLS_PORT, Kind, PODS_AND_SERVICES};
-use super::roles::{ROOT_NAMESPACE, Role};
 use super::running::{Mesh, MeshNginx, Outside, Pod};
 use super::tools::Tools;
 use crate::lab::envoy::RunFolder;
@@ -101,10 +101,13 @@ async fn start(run: RunFolder, tools: Tools, options: &MeshOptions) -> anyhow::R
         let inside = Path::new(RUN).join("pods").join(role.pod());
         let place = links::connect(&node, &mounts, role.address, number, &inside)?;
         let servers = match role.kind {
-            Kind::Application => serve(&role, &place.network, &certificates, &arrivals)?,
+            Kind::Application => {
+                let ports = [APPLICATION_PORT, APPLICATION_TLS_PORT];
+                serve(role.name, &place.network, ports, &certificates, &arrivals)?
+            }
             Kind::Gateway | Kind::Nginx => Vec::new(),
         };
-        let agent = Agent::prepare(role, place, &pod_folder, annotations.clone(), &agents).await?;
+        let agent = Agent::prepare(role, place, &pod_folder, annotations, &agents).await?;
         agent.intercept()?;
         let process = agent.spawn()?;
         pods.push(Pod::new(agent, process, servers));
@@ -112,7 +115,13 @@ async fn start(run: RunFolder, tools: Tools, options: &MeshOptions) -> anyhow::R
     let client = links::connect(&node, &mounts, roles::CLIENT, 100, folder)?;
     let outside = links::connect(&node, &mounts, roles::OUTSIDE, 101, folder)?;
     let outside = Outside {
-        _servers: serve_outside(&outside.network, &certificates, &arrivals)?,
+        _servers: serve(
+            "outside",
+            &outside.network,
+            [80, 443],
+            &certificates,
+            &arrivals,
+        )?,
         place: outside,
     };
     let mut nginx = None;
@@ -181,10 +190,11 @@ fn validation(root_certificate: &str) -> Value {
     })
 }
 
-/// An application: it answers with what it saw, in plaintext and by TLS.
+/// Servers that answer with what they saw, in plaintext and by TLS, on all addresses of a host.
 fn serve(
-    role: &Role,
+    name: &str,
     network: &Network,
+    [plain, secure]: [u16; 2],
     certificates: &Certificates,
     arrivals: &Arrivals,
 ) -> anyhow::Result<Vec<Server>> {
@@ -192,26 +202,8 @@ fn serve(
     let listen = |port| {
         network.enter(move || std::net::TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))))
     };
-    let plain = listen(APPLICATION_PORT)?;
-    let secure = listen(APPLICATION_TLS_PORT)?;
     Ok(vec![
-        Server::serve(role.name, plain, None, arrivals.clone())?,
-        Server::serve(role.name, secure, Some(&tls), arrivals.clone())?,
-    ])
-}
-
-/// The outside world: one server for every host, on 80 and by TLS on 443.
-fn serve_outside(
-    network: &Network,
-    certificates: &Certificates,
-    arrivals: &Arrivals,
-) -> anyhow::Result<Vec<Server>> {
-    let tls = certificates.server()?;
-    let listen = |port| {
-        network.enter(move || std::net::TcpListener::bind(SocketAddr::from((roles::OUTSIDE, port))))
-    };
-    Ok(vec![
-        Server::serve("outside", listen(80)?, None, arrivals.clone())?,
-        Server::serve("outside", listen(443)?, Some(&tls), arrivals.clone())?,
+        Server::serve(name, listen(plain)?, None, arrivals.clone())?,
+        Server::serve(name, listen(secure)?, Some(&tls), arrivals.clone())?,
     ])
 }

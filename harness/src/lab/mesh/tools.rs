@@ -9,6 +9,7 @@ use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::lab::paths;
+use crate::lab::programs::find;
 
 /// The folder of the Go modules in the workspace.
 const FOLDER: &str = "tests/istio/tools";
@@ -119,15 +120,6 @@ pub fn missing() -> Option<Missing> {
         lacking.push("root, for its network namespaces".to_owned());
     }
     (!lacking.is_empty()).then_some(Missing(lacking))
-}
-
-/// A program from the PATH or from where Debian keeps those of root, which not every PATH has.
-pub fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin", "/usr/local/go/bin"].map(PathBuf::from))
-        .map(|folder| folder.join(program))
-        .find(|candidate| candidate.is_file())
 }
 
 /// Builds the programs that are not there, into a folder whose name changes with the `go.sum` files.

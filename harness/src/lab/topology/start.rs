@@ -8,7 +8,7 @@ use anyhow::Context;
 use serde_json::Value;
 
 use super::certificates::Certificates;
-use super::nginx::{self, Nginx, NginxOptions};
+use super::nginx::{Nginx, NginxOptions};
 use super::ports::{Doors, Ports};
 use super::roles::{self, CONSOLE, OUTSIDE, SHOP, WORKLOADS, Workload};
 use super::running::{EgressGateway, IngressGateway, Topology, WorkloadSidecar};
@@ -24,6 +24,7 @@ use crate::lab::config::routes::Route;
 use crate::lab::config::sidecar::{Sidecar, service_route};
 use crate::lab::config::wasm::Filters;
 use crate::lab::envoy::{Envoy, EnvoyOptions, RunFolder, Version};
+use crate::lab::programs;
 
 /// The gateways, and the namespaces that they have to themselves.
 const INGRESS: &str = "istio-ingress";
@@ -126,7 +127,7 @@ async fn start(run: RunFolder, options: &TopologyOptions) -> anyhow::Result<Topo
 
     let [shop, orders, console] = WORKLOADS;
     let nginx = async {
-        match nginx::find() {
+        match programs::find("nginx") {
             Some(program) => {
                 let address = ports.port(roles::NGINX)?;
                 plan.start_nginx(&program, address).await.map(Some)
