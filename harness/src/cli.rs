@@ -10,9 +10,11 @@ use crate::policy::PolicyErrors;
 use crate::text::visible::visible_lines;
 use crate::verbs::bench::{self, BenchArgs};
 use crate::verbs::build::{self, BuildArgs};
+use crate::verbs::certificates::{self, CertificatesArgs};
 use crate::verbs::check::{self, CheckArgs};
 use crate::verbs::demo::{self, DemoArgs};
 use crate::verbs::docs::{self, DocsArgs};
+use crate::verbs::echo::{self, EchoArgs};
 use crate::verbs::explain::{self, ExplainArgs};
 use crate::verbs::learn::{self, LearnArgs};
 use crate::verbs::mesh::{self, MeshArgs};
@@ -53,6 +55,8 @@ enum Verb {
     Report(ReportArgs),
     Render(RenderArgs),
     Pack(PackArgs),
+    Echo(EchoArgs),
+    Certificates(CertificatesArgs),
     Bench(BenchArgs),
     Docs(DocsArgs),
 }
@@ -100,6 +104,8 @@ impl Cli {
             Verb::Report(args) => report::run(&args),
             Verb::Render(args) => render::run(&args),
             Verb::Pack(args) => pack::run(&args),
+            Verb::Echo(args) => echo::run(&args),
+            Verb::Certificates(args) => certificates::run(&args),
             Verb::Bench(args) => bench::run(&args),
             Verb::Docs(args) => docs::run(&args, Self::command()),
         }
@@ -114,6 +120,7 @@ impl Verb {
             | Self::Mesh(_)
             | Self::Top(_)
             | Self::Pack(_)
+            | Self::Echo(_)
             | Self::Bench(_) => true,
             Self::Build(_)
             | Self::Check(_)
@@ -123,6 +130,7 @@ impl Verb {
             | Self::Schema(_)
             | Self::Report(_)
             | Self::Render(_)
+            | Self::Certificates(_)
             | Self::Docs(_) => false,
         }
     }

@@ -4,8 +4,10 @@
 //! of verbs.
 
 pub mod child;
+pub mod compose;
 pub mod config;
 pub mod envoy;
+pub mod live;
 pub mod mesh;
 pub mod modules;
 pub mod namespaces;

@@ -6,6 +6,7 @@ mod image;
 pub mod query;
 pub mod series;
 mod slice;
+pub mod watch;
 pub mod written;
 pub mod yaml;
 

@@ -1,11 +1,14 @@
 //! `meridian build`: the modules, with their sizes.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use anyhow::Context;
+use clap::{Args, ValueHint};
 use serde_json::{Value, json};
 
 use crate::lab::modules::{self, Module, Modules};
+use crate::lab::paths;
 use crate::text::numbers::kilobytes;
 
 /// Build the modules and print their sizes
@@ -14,6 +17,9 @@ use crate::text::numbers::kilobytes;
 /// full and in a lean form.
 #[derive(Debug, Clone, Args)]
 pub struct BuildArgs {
+    /// Copy the modules into this folder, for Envoys that are told to read them there
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
     /// Print one JSON array
     #[arg(long)]
     pub json: bool,
@@ -22,9 +28,19 @@ pub struct BuildArgs {
 /// Builds the modules and prints one line for each on stdout, or with `json` one array.
 ///
 /// # Errors
-/// As [`modules::build`].
+/// As [`modules::build`]; if a copy cannot be written.
 pub fn run(args: &BuildArgs) -> anyhow::Result<ExitCode> {
-    let modules = modules::build()?;
+    let mut modules = modules::build()?;
+    if let Some(folder) = &args.out {
+        for module in modules.built.iter_mut().chain(&mut modules.lean) {
+            let name = module.path.file_name().context("a module without a name")?;
+            let copy = folder.join(name);
+            let bytes = std::fs::read(&module.path)
+                .with_context(|| format!("cannot read {}", module.path.display()))?;
+            paths::write_atomically(&copy, &bytes)?;
+            module.path = copy;
+        }
+    }
     if args.json {
         println!("{}", as_json(&modules));
     } else {

@@ -3,9 +3,11 @@
 
 pub mod bench;
 pub mod build;
+pub mod certificates;
 pub mod check;
 pub mod demo;
 pub mod docs;
+pub mod echo;
 pub mod explain;
 pub mod learn;
 pub mod mesh;

@@ -187,6 +187,7 @@ async fn the_ingress_filter_is_attached_and_updated_without_draining() {
         access_log: AccessLog::Stdout,
         admin: None,
         addresses: Vec::new(),
+        metrics: None,
         bind: None,
     });
     apply(&filter, &mut bootstrap, &discovered);

@@ -192,6 +192,7 @@ impl Gateway {
             access_log: AccessLog::File(self.access_log(vantage)),
             admin: None,
             addresses: vec![GATEWAY.into()],
+            metrics: None,
             bind: None,
         };
         match vantage {

@@ -7,6 +7,7 @@ use super::Address;
 use super::access_log::{AccessLog, Logged};
 use super::identity::MeshIdentity;
 use super::look_alikes::look_alike_filter;
+use super::metrics;
 use super::stats::stats_config;
 use super::wasm::Filters;
 use crate::lab::envoy::Version;
@@ -28,6 +29,9 @@ pub struct Proxy {
     pub access_log: AccessLog,
     /// Where its admin listens, or `None` if whoever runs it chooses that.
     pub admin: Option<Address>,
+    /// Where it serves its metrics and nothing else of its admin, for a scraper on another host; `None`
+    /// for the admin alone.
+    pub metrics: Option<Address>,
     /// Its own addresses, by which the network filter knows whether a connection was opened to it
     /// or through it; empty where they are not known beforehand.
     pub addresses: Vec<IpAddr>,
@@ -86,8 +90,13 @@ pub fn bootstrap(proxy: &Proxy, listeners: &[Value], clusters: &[Value]) -> Valu
         // Istio's name for it, and its form.
         bootstrap["node"]["metadata"]["INSTANCE_IPS"] = json!(addresses.join(","));
     }
+    let (mut listeners, mut clusters) = (listeners.to_vec(), clusters.to_vec());
     if let Some(admin) = &proxy.admin {
         bootstrap["admin"] = json!({"address": admin.to_config()});
+        if let Some(metrics) = &proxy.metrics {
+            listeners.push(metrics::listener(metrics));
+            clusters.push(metrics::cluster(admin));
+        }
     }
     bootstrap["stats_config"] = stats_config();
     if let Some(bind) = proxy.bind {

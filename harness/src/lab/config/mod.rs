@@ -17,6 +17,7 @@ pub mod identity;
 pub mod ingress;
 pub mod listener;
 pub mod look_alikes;
+mod metrics;
 pub mod passthrough;
 pub mod position;
 pub mod routes;

@@ -36,7 +36,20 @@ pub struct Filters {
     documents: Documents,
     tags: Tags,
     measures_ends: bool,
+    /// The folder of the files that Envoy reads the filters from, or `None` if its configuration has
+    /// them.
+    discovered: Option<PathBuf>,
 }
+
+/// Every filter: the vantages, and what it decides on.
+const ALL: [(Vantage, Subject); 6] = [
+    (Vantage::Ingress, Subject::Request),
+    (Vantage::Ingress, Subject::Connection),
+    (Vantage::Egress, Subject::Request),
+    (Vantage::Egress, Subject::Connection),
+    (Vantage::Inbound, Subject::Request),
+    (Vantage::Outbound, Subject::Request),
+];
 
 /// The documents that the filters get.
 #[derive(Debug, Clone)]
@@ -71,7 +84,33 @@ impl Filters {
             documents: Documents::Unchecked(document.into()),
             tags: Tags::default(),
             measures_ends: false,
+            discovered: None,
         }
+    }
+
+    /// The same filters, which Envoy reads from the files of [`Self::resources`] in `folder`, as it sees
+    /// that, and reads again when one is replaced there by another.
+    pub fn discovered(self, folder: PathBuf) -> Self {
+        Self {
+            discovered: Some(folder),
+            ..self
+        }
+    }
+
+    /// The files that Envoys discover the filters from, with their names: `ROOT_ID.json` each, in JSON an
+    /// xDS `DiscoveryResponse` with the filter.
+    pub fn resources(&self) -> Vec<(String, String)> {
+        let resource = |(vantage, subject): (Vantage, Subject)| {
+            let root_id = root_id(vantage, subject);
+            let filter = self.typed_config(vantage, subject);
+            let response = json!({"resources": [{
+                "@type": type_url("config.core.v3.TypedExtensionConfig"),
+                "name": discovered_name(&root_id),
+                "typed_config": filter,
+            }]});
+            (resource_file(&root_id), format!("{response}\n"))
+        };
+        ALL.into_iter().map(resource).collect()
     }
 
     fn with_slices(
@@ -82,15 +121,12 @@ impl Filters {
         let PolicyFile { policy, .. } = file;
         let ingress = policy.first_gateway(Vantage::Ingress);
         let egress = policy.first_gateway(Vantage::Egress);
-        let slices = [
-            (Vantage::Ingress, Subject::Request, ingress),
-            (Vantage::Ingress, Subject::Connection, ingress),
-            (Vantage::Egress, Subject::Request, egress),
-            (Vantage::Egress, Subject::Connection, egress),
-            (Vantage::Inbound, Subject::Request, None),
-            (Vantage::Outbound, Subject::Request, None),
-        ]
-        .map(|(vantage, subject, gateway)| {
+        let slices = ALL.map(|(vantage, subject)| {
+            let gateway = match vantage {
+                Vantage::Ingress => ingress,
+                Vantage::Egress => egress,
+                Vantage::Inbound | Vantage::Outbound => None,
+            };
             (
                 vantage,
                 subject,
@@ -102,6 +138,7 @@ impl Filters {
             documents: Documents::Slices(slices.into()),
             tags: policy.tags.clone(),
             measures_ends: policy.metrics.any(),
+            discovered: None,
         }
     }
 
@@ -116,27 +153,46 @@ impl Filters {
     /// never let through unseen. Each vantage has a VM of its own, because plugins that share a VM
     /// die together.
     pub fn http_filter(&self, vantage: Vantage) -> Value {
-        let message = "extensions.filters.http.wasm.v3.Wasm";
-        let is_lean = !self.measures_ends;
-        self.filter(message, vantage, Subject::Request, is_lean)
+        self.filter(vantage, Subject::Request)
     }
 
     /// The network filter for `vantage`, a gateway's: it decides on connections that pass unread,
     /// before whatever stands behind it knows of them. A module that fails closes them.
     pub fn network_filter(&self, vantage: Vantage) -> Value {
-        let message = "extensions.filters.network.wasm.v3.Wasm";
-        // Nothing is measured of a connection's end.
-        self.filter(message, vantage, Subject::Connection, true)
+        self.filter(vantage, Subject::Connection)
     }
 
-    fn filter(&self, message: &str, vantage: Vantage, subject: Subject, is_lean: bool) -> Value {
+    fn filter(&self, vantage: Vantage, subject: Subject) -> Value {
+        let Some(folder) = &self.discovered else {
+            return json!({
+                "name": FILTER_NAME,
+                "typed_config": self.typed_config(vantage, subject),
+            });
+        };
         let root_id = root_id(vantage, subject);
+        json!({
+            "name": discovered_name(&root_id),
+            "config_discovery": {
+                "config_source": {
+                    // The folder is watched, since a file that is mounted alone is never replaced.
+                    "path_config_source": {
+                        "path": folder.join(resource_file(&root_id)),
+                        "watched_directory": {"path": folder},
+                    },
+                    "resource_api_version": "V3",
+                },
+                "type_urls": [type_url(message(subject))],
+            },
+        })
+    }
+
+    fn typed_config(&self, vantage: Vantage, subject: Subject) -> Value {
+        let root_id = root_id(vantage, subject);
+        // Nothing is measured of a connection's end.
+        let is_lean = subject == Subject::Connection || !self.measures_ends;
         let code = json!({"local": {"filename": self.modules.join(module(vantage, is_lean))}});
         let plugin = plugin(&root_id, &code, self.document(vantage, subject));
-        json!({
-            "name": FILTER_NAME,
-            "typed_config": {"@type": type_url(message), "config": plugin},
-        })
+        json!({"@type": type_url(message(subject)), "config": plugin})
     }
 
     fn document(&self, vantage: Vantage, subject: Subject) -> Option<&str> {
@@ -150,6 +206,23 @@ impl Filters {
             }
         }
     }
+}
+
+/// Envoy's message of a filter.
+fn message(subject: Subject) -> &'static str {
+    match subject {
+        Subject::Request => "extensions.filters.http.wasm.v3.Wasm",
+        Subject::Connection => "extensions.filters.network.wasm.v3.Wasm",
+    }
+}
+
+/// The name of a filter that is discovered, also in Envoy's statistics of the discovery.
+fn discovered_name(root_id: &str) -> String {
+    format!("{FILTER_NAME}.{root_id}")
+}
+
+fn resource_file(root_id: &str) -> String {
+    format!("{root_id}.json")
 }
 
 /// How a plugin's root id tells its module which filter it is.

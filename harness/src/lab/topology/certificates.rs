@@ -12,6 +12,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, SanType,
 };
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::roles::OUTSIDE;
@@ -30,6 +31,29 @@ const PUBLIC_NAMES: [&str; 4] = [
 pub struct Identity {
     pub(super) certificate: CertificateDer<'static>,
     pub(super) key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Reads a certificate and its private key (PEM).
+    ///
+    /// # Errors
+    /// If a file cannot be read, or holds something else; names it.
+    pub fn read(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            certificate: read_certificate(certificate)?,
+            key: PrivateKeyDer::from_pem_file(key)
+                .with_context(|| format!("no private key in {}", key.display()))?,
+        })
+    }
+}
+
+/// Reads the first certificate of a file (PEM).
+///
+/// # Errors
+/// If the file cannot be read, or holds none; names it.
+pub fn read_certificate(file: &Path) -> anyhow::Result<CertificateDer<'static>> {
+    CertificateDer::from_pem_file(file)
+        .with_context(|| format!("no certificate in {}", file.display()))
 }
 
 /// The certificates of one run.
@@ -54,8 +78,7 @@ impl Certificates {
     /// # Errors
     /// If the folder cannot be written, or holds them already.
     pub fn create(folder: PathBuf) -> anyhow::Result<Self> {
-        fs::create_dir_all(&folder)
-            .with_context(|| format!("cannot create {}", folder.display()))?;
+        create(&folder)?;
         let certificates = Self {
             mesh: authority("Meridian local mesh CA")?,
             public: authority("Meridian local public CA")?,
@@ -82,7 +105,7 @@ impl Certificates {
     }
 
     /// The CA certificates that a client of this run believes.
-    pub(super) fn roots(&self) -> [CertificateDer<'static>; 2] {
+    pub fn roots(&self) -> [CertificateDer<'static>; 2] {
         [self.mesh.der().clone(), self.public.der().clone()]
     }
 
@@ -123,11 +146,7 @@ impl Certificates {
     /// # Errors
     /// If a name is none.
     pub fn server(&self) -> anyhow::Result<Identity> {
-        let outside = OUTSIDE.iter().map(|server| server.host);
-        let names = outside.filter(|host| *host != "*").chain(PUBLIC_NAMES);
-        let names: Vec<String> = names.map(str::to_owned).collect();
-        let key = KeyPair::generate()?;
-        let certificate = leaf(CertificateParams::new(names)?).signed_by(&key, &self.public)?;
+        let (certificate, key) = self.issue_server()?;
         Ok(Identity {
             certificate: certificate.der().clone(),
             key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
@@ -147,6 +166,45 @@ impl Certificates {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.public)?;
         self.write_credentials("public", &certificate, &key)
+    }
+
+    /// Issues a certificate for `principal` into a folder, which is created, under the names that
+    /// Istio gives them: `cert-chain.pem`, `key.pem`, and the mesh's CA certificate `root-cert.pem`.
+    ///
+    /// # Errors
+    /// If a file cannot be written or is there already.
+    pub fn write_mounted_identity(
+        &self,
+        folder: &Path,
+        principal: &str,
+        service: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let (certificate, key) = self.issue_identity(principal, service)?;
+        create(folder)?;
+        write(&folder.join("cert-chain.pem"), &certificate.pem())?;
+        write(&folder.join("key.pem"), &key.serialize_pem())?;
+        write(&folder.join("root-cert.pem"), &self.mesh.pem())
+    }
+
+    /// Issues a certificate of the public CA for a server into a folder, which is created, as
+    /// `tls.crt` and `tls.key`.
+    ///
+    /// # Errors
+    /// If a name is none, or a file cannot be written or is there already.
+    pub fn write_mounted_server(&self, folder: &Path) -> anyhow::Result<()> {
+        let (certificate, key) = self.issue_server()?;
+        create(folder)?;
+        write(&folder.join("tls.crt"), &certificate.pem())?;
+        write(&folder.join("tls.key"), &key.serialize_pem())
+    }
+
+    fn issue_server(&self) -> anyhow::Result<(rcgen::Certificate, KeyPair)> {
+        let outside = OUTSIDE.iter().map(|server| server.host);
+        let names = outside.filter(|host| *host != "*").chain(PUBLIC_NAMES);
+        let names: Vec<String> = names.map(str::to_owned).collect();
+        let key = KeyPair::generate()?;
+        let certificate = leaf(CertificateParams::new(names)?).signed_by(&key, &self.public)?;
+        Ok((certificate, key))
     }
 
     fn issue_identity(
@@ -204,6 +262,10 @@ fn leaf(mut params: CertificateParams) -> CertificateParams {
         ExtendedKeyUsagePurpose::ClientAuth,
     ];
     params
+}
+
+fn create(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
 }
 
 /// Keys and certificates alike are readable by their owner alone.

@@ -24,14 +24,14 @@ mod start;
 mod stream;
 mod tls;
 
-pub use certificates::{Certificates, Identity};
+pub use certificates::{Certificates, Identity, read_certificate};
 pub use client::Call;
 pub use description::Description;
 pub use nginx::Nginx;
 pub use ports::Doors;
 pub use reply::Reply;
 pub use running::{EgressGateway, IngressGateway, Topology, WorkloadSidecar};
-pub use servers::{Arrival, Arrivals, Server};
+pub use servers::{Arrival, Arrivals, FETCH, Server};
 pub use start::TopologyOptions;
 pub use stream::Stream;
 pub use tls::Tls;

@@ -44,7 +44,13 @@ impl Nginx {
     /// Starts the `program` and waits until it listens.
     pub(super) async fn start(program: &Path, options: &NginxOptions<'_>) -> anyhow::Result<Self> {
         let folder = options.folder;
-        let arguments = nginx::prepare(folder, &options.address.to_string(), &location(options))?;
+        let location = nginx::mutual_tls(
+            &options.upstream.to_string(),
+            options.upstream_host,
+            options.identity,
+            Some(roles::NGINX.into()),
+        );
+        let arguments = nginx::prepare(folder, &options.address.to_string(), &location)?;
         let log = folder.join("nginx.log");
         let mut command = Command::new(program);
         command.args(arguments);
@@ -90,29 +96,4 @@ impl Nginx {
             }
         }
     }
-}
-
-/// Where requests go, by mutual TLS as NGINX itself.
-fn location(options: &NginxOptions<'_>) -> String {
-    let NginxOptions {
-        upstream,
-        upstream_host,
-        identity,
-        ..
-    } = options;
-    let certificate = identity.credentials.certificate.display();
-    let key = identity.credentials.key.display();
-    let ca = identity.ca.display();
-    let source = roles::NGINX;
-    format!(
-        r#"proxy_pass https://{upstream};
-            proxy_bind {source};
-            proxy_set_header Host $http_host;
-            proxy_ssl_certificate "{certificate}";
-            proxy_ssl_certificate_key "{key}";
-            proxy_ssl_trusted_certificate "{ca}";
-            proxy_ssl_verify on;
-            proxy_ssl_server_name on;
-            proxy_ssl_name {upstream_host};"#
-    )
 }

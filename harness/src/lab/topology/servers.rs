@@ -9,7 +9,7 @@ use anyhow::Context;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
-use hyper::{Request, Response, header};
+use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::certificates::Identity;
+use super::client::Call;
 use super::stream::Stream;
 
 /// A request as a server saw it; also the body of the server's answer.
@@ -87,6 +88,9 @@ impl Arrivals {
     }
 }
 
+/// The path below which a workload asks another host, `/fetch/HOST/PATH`.
+pub const FETCH: &str = "/fetch/";
+
 /// A server for HTTP/1 and, with prior knowledge, HTTP/2, on a port of the kernel's choice. It
 /// ends with this value.
 #[derive(Debug)]
@@ -127,7 +131,7 @@ impl Server {
         let listener = TcpListener::bind((IpAddr::V4(ip), 0))
             .await
             .with_context(|| format!("cannot start the server `{name}` on {ip}"))?;
-        Self::accept(name, listener, tls, arrivals)
+        Self::accept(listener, tls, Answers::of(name, arrivals, None))
     }
 
     /// Starts the server `name` on a socket that listens already, perhaps in another network; over
@@ -141,19 +145,42 @@ impl Server {
         identity: Option<&Identity>,
         arrivals: Arrivals,
     ) -> anyhow::Result<Self> {
+        let answers = Answers::of(name, arrivals, None);
+        Self::serve_answers(listener, identity, answers)
+    }
+
+    /// As [`Self::serve`], for a workload that asks another host when it is asked for
+    /// `/fetch/HOST/PATH`, through the proxy `outbound`, and answers with what it got.
+    ///
+    /// # Errors
+    /// As [`Self::serve`].
+    pub fn serve_workload(
+        name: &str,
+        listener: std::net::TcpListener,
+        arrivals: Arrivals,
+        outbound: SocketAddr,
+    ) -> anyhow::Result<Self> {
+        let answers = Answers::of(name, arrivals, Some(outbound));
+        Self::serve_answers(listener, None, answers)
+    }
+
+    fn serve_answers(
+        listener: std::net::TcpListener,
+        identity: Option<&Identity>,
+        answers: Answers,
+    ) -> anyhow::Result<Self> {
         listener.set_nonblocking(true)?;
         let tls = identity.map(super::tls::acceptor).transpose()?;
-        Self::accept(name, TcpListener::from_std(listener)?, tls, arrivals)
+        Self::accept(TcpListener::from_std(listener)?, tls, answers)
     }
 
     fn accept(
-        name: &str,
         listener: TcpListener,
         tls: Option<TlsAcceptor>,
-        arrivals: Arrivals,
+        answers: Answers,
     ) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
-        let accepting = tokio::spawn(accept(listener, tls, name.into(), arrivals)).abort_handle();
+        let accepting = tokio::spawn(accept(listener, tls, answers)).abort_handle();
         Ok(Self { address, accepting })
     }
 
@@ -169,12 +196,26 @@ impl Drop for Server {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+/// What a server answers with.
+#[derive(Debug, Clone)]
+struct Answers {
     server: Arc<str>,
     arrivals: Arrivals,
-) {
+    /// Where the server's own requests go, if it makes any.
+    outbound: Option<SocketAddr>,
+}
+
+impl Answers {
+    fn of(server: &str, arrivals: Arrivals, outbound: Option<SocketAddr>) -> Self {
+        Self {
+            server: server.into(),
+            arrivals,
+            outbound,
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, answers: Answers) {
     // Connections end with this set, which ends with the task.
     let mut connections = JoinSet::new();
     loop {
@@ -183,7 +224,7 @@ async fn accept(
             tokio::time::sleep(ACCEPT_RETRY).await;
             continue;
         };
-        let (server, arrivals, tls) = (Arc::clone(&server), arrivals.clone(), tls.clone());
+        let (answers, tls) = (answers.clone(), tls.clone());
         connections.spawn(async move {
             let stream: Box<dyn Stream> = match tls {
                 None => Box::new(stream),
@@ -193,8 +234,7 @@ async fn accept(
                     Err(_) => return,
                 },
             };
-            let service =
-                service_fn(move |request| answer(request, peer, server.clone(), arrivals.clone()));
+            let service = service_fn(move |request| answer(request, peer, answers.clone()));
             // A connection that breaks off is the caller's business; what arrived is recorded.
             let _ = auto::Builder::new(TokioExecutor::new())
                 .serve_connection_with_upgrades(TokioIo::new(stream), service)
@@ -207,8 +247,7 @@ async fn accept(
 async fn answer(
     request: Request<Incoming>,
     peer: SocketAddr,
-    server: Arc<str>,
-    arrivals: Arrivals,
+    answers: Answers,
 ) -> anyhow::Result<Response<Full<Bytes>>> {
     let lossy = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let headers = request.headers();
@@ -218,7 +257,7 @@ async fn answer(
         (None, None) => String::new(),
     };
     let arrival = Arrival {
-        server: server.to_string(),
+        server: answers.server.to_string(),
         method: request.method().to_string(),
         authority,
         path: request
@@ -234,14 +273,37 @@ async fn answer(
     let mut body = serde_json::to_vec(&arrival)?;
     body.push(b'\n');
     let connect = request.method() == hyper::Method::CONNECT;
-    arrivals.push(arrival);
+    let onward = answers.outbound.zip(onward(&arrival.path));
+    answers.arrivals.push(arrival);
     if connect {
         // The tunnel that this opens ends at once: what is inside is nobody's subject here.
         return Ok(Response::new(Full::default()));
     }
     // An answer before the end of the request's body would make Envoy reset the connection.
     request.into_body().collect().await?;
+    if let Some((outbound, (host, path))) = onward {
+        return Ok(fetch(outbound, &host, &path).await);
+    }
     Ok(Response::builder()
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::from(body))?)
+}
+
+/// The host and the path that a workload is asked to fetch.
+fn onward(path: &str) -> Option<(String, String)> {
+    let wanted = path.strip_prefix(FETCH)?;
+    let (host, path) = wanted.split_once('/').unwrap_or((wanted, ""));
+    Some((host.to_owned(), format!("/{path}")))
+}
+
+/// What came back from another host, or 502 with the reason.
+async fn fetch(outbound: SocketAddr, host: &str, path: &str) -> Response<Full<Bytes>> {
+    let call = Call::new(outbound, host).path(path);
+    let (status, body) = match call.send().await {
+        Ok(reply) => (reply.status, reply.body),
+        Err(error) => (502, format!("{error:#}\n").into_bytes()),
+    };
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    response
 }

@@ -343,6 +343,7 @@ impl Plan<'_> {
             access_log: AccessLog::File(self.run.path().join(format!("{file}.access.log"))),
             admin: None,
             addresses: vec![address.into(), Ipv6Addr::LOCALHOST.into()],
+            metrics: None,
             bind: Some(IpAddr::V4(address)),
         })
     }

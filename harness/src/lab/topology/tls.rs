@@ -31,10 +31,22 @@ impl Tls {
         sni: Option<&str>,
         identity: Option<&Identity>,
     ) -> anyhow::Result<Self> {
+        Self::believing(&certificates.roots(), sni, identity)
+    }
+
+    /// As [`Self::new`], with the CA certificates of a run elsewhere.
+    ///
+    /// # Errors
+    /// If rustls refuses the certificates.
+    pub fn believing(
+        authorities: &[CertificateDer<'static>],
+        sni: Option<&str>,
+        identity: Option<&Identity>,
+    ) -> anyhow::Result<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
-        for root in certificates.roots() {
-            roots.add(root)?;
+        for root in authorities {
+            roots.add(root.clone())?;
         }
         let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?

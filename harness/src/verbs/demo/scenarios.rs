@@ -4,11 +4,15 @@ use std::net::IpAddr;
 
 use meridian_policy::{Principal, Request, Subject, Vantage};
 
+use super::stage::Stage;
 use crate::lab::config::cluster::{outbound, service_host};
 use crate::lab::topology::roles::{
-    CONSOLE, INGRESS_PRINCIPAL, NGINX_PRINCIPAL, ORDERS, OUTSIDE_CLIENT, SHOP, Workload,
+    CONSOLE, INGRESS_PRINCIPAL, NGINX_PRINCIPAL, ORDERS, SHOP, Workload,
 };
-use crate::lab::topology::{Call, Tls, Topology};
+use crate::lab::topology::{Call, FETCH, Tls};
+
+/// A host that leads to `shop`.
+const SHOP_HOST: &str = "shop.example.com";
 
 /// One request of the demo.
 pub(super) struct Scenario {
@@ -36,6 +40,9 @@ pub(super) struct Scenario {
 pub(super) struct Hop {
     pub(super) envoy: String,
     pub(super) vantage: Vantage,
+    /// Of a request that the workload before this hop makes itself: its authority. Nothing of the
+    /// request that it got is in it.
+    pub(super) own_request: Option<String>,
     source: IpAddr,
     peer: Option<Principal>,
     /// What it decides on.
@@ -48,10 +55,10 @@ pub(super) struct Hop {
 }
 
 impl Hop {
-    /// What the filter here knows of the scenario's request, less the tag.
-    pub(super) fn request<'s>(&'s self, scenario: &'s Scenario) -> Request<'s> {
+    /// What the filter here knows of a request for `authority`, less the tag.
+    pub(super) fn request<'s>(&'s self, authority: &'s str) -> Request<'s> {
         Request {
-            authority: scenario.authority.as_bytes(),
+            authority: authority.as_bytes(),
             source: Some(self.source),
             destination_port: self.destination_port,
             peer: self.peer.clone(),
@@ -69,30 +76,31 @@ impl Hop {
 ///
 /// # Errors
 /// If the client's TLS cannot be set up.
-pub(super) fn all(topology: &Topology) -> anyhow::Result<Vec<Scenario>> {
-    let way = Ways { topology };
+pub(super) fn all(stage: &Stage<'_>) -> anyhow::Result<Vec<Scenario>> {
+    let way = Ways { stage };
+    let client = stage.outside_client;
     let mut scenarios = vec![
         way.ingress(
             "an outside client asks for an allowed host",
-            OUTSIDE_CLIENT,
+            client,
             "shop.example.com",
             &SHOP,
         ),
         way.ingress(
             "… for a host that no rule names",
-            OUTSIDE_CLIENT,
+            client,
             "intranet.example.com",
             &SHOP,
         ),
         way.ingress(
             "… for a host that a rule denies",
-            OUTSIDE_CLIENT,
+            client,
             "admin.apps.example.com",
             &ORDERS,
         ),
         way.ingress(
             "… for an allowed host, under a forged tag",
-            OUTSIDE_CLIENT,
+            client,
             "shop.example.com",
             &SHOP,
         )
@@ -111,14 +119,14 @@ pub(super) fn all(topology: &Topology) -> anyhow::Result<Vec<Scenario>> {
         )?,
         way.ingress(
             "… for an invalid host",
-            OUTSIDE_CLIENT,
+            client,
             "shop.example.com@evil.example",
             &SHOP,
         )
         .raw(),
         way.ingress(
             "a pod hairpins through the ingress gateway",
-            IpAddr::V4(SHOP.address),
+            stage.pod_client,
             "cart.apps.example.com",
             &ORDERS,
         ),
@@ -172,7 +180,7 @@ impl Scenario {
 }
 
 struct Ways<'t> {
-    topology: &'t Topology,
+    stage: &'t Stage<'t>,
 }
 
 impl Ways<'_> {
@@ -183,7 +191,12 @@ impl Ways<'_> {
         authority: &str,
         workload: &Workload,
     ) -> Scenario {
-        let call = Call::new(self.topology.ingress.http.v4, authority).from(client);
+        let gateway = if client == self.stage.pod_client {
+            self.stage.ingress_from_inside
+        } else {
+            self.stage.ingress_http
+        };
+        let call = Call::new(gateway, authority).from(client);
         self.through_ingress(title, client, call, authority, None, workload)
     }
 
@@ -194,12 +207,13 @@ impl Ways<'_> {
         authority: &str,
         workload: &Workload,
     ) -> anyhow::Result<Scenario> {
-        let tls = Tls::new(&self.topology.certificates, Some(sni), None)?;
-        let call = Call::new(self.topology.ingress.https.v4, authority)
-            .from(OUTSIDE_CLIENT)
+        let tls = Tls::believing(&self.stage.authorities, Some(sni), None)?;
+        let client = self.stage.outside_client;
+        let call = Call::new(self.stage.ingress_https, authority)
+            .from(client)
             .tls(tls)
             .http2();
-        Ok(self.through_ingress(title, OUTSIDE_CLIENT, call, authority, Some(sni), workload))
+        Ok(self.through_ingress(title, client, call, authority, Some(sni), workload))
     }
 
     fn through_ingress(
@@ -211,12 +225,7 @@ impl Ways<'_> {
         sni: Option<&str>,
         workload: &Workload,
     ) -> Scenario {
-        let mut gateway = hop(
-            self.topology.ingress.envoy.name(),
-            Vantage::Ingress,
-            client,
-            None,
-        );
+        let mut gateway = hop(self.stage.ingress(), Vantage::Ingress, client, None);
         gateway.sni = sni.map(str::to_owned);
         let mut inbound = self.inbound(workload, client, INGRESS_PRINCIPAL);
         inbound.forwarded = true;
@@ -236,53 +245,36 @@ impl Ways<'_> {
     fn mesh(&self, title: &str) -> Scenario {
         let authority = "orders.orders";
         let host = service_host(ORDERS.name, ORDERS.namespace);
-        Scenario {
-            title: title.to_owned(),
-            client: SHOP.name.to_owned(),
-            call: self.shop_calls(authority),
-            raw: None,
-            authority: authority.to_owned(),
-            forged_tag: None,
-            hops: vec![
-                self.outbound(outbound(80, &host)),
-                self.inbound(&ORDERS, SHOP.address.into(), &SHOP.principal()),
-            ],
-            destination: ORDERS.name.to_owned(),
-            via: None,
-        }
+        let hops = vec![
+            self.outbound(outbound(80, &host)),
+            self.inbound(&ORDERS, SHOP.address.into(), &SHOP.principal()),
+        ];
+        self.shop_asks(title, authority, hops, ORDERS.name)
     }
 
     fn egress(&self, title: &str, authority: &str) -> Scenario {
         let gateway = service_host("istio-egress", "istio-egress");
         let egress = hop(
-            self.topology.egress.envoy.name(),
+            self.stage.egress(),
             Vantage::Egress,
             SHOP.address.into(),
             Principal::parse(&SHOP.principal()),
         );
-        Scenario {
-            title: title.to_owned(),
-            client: SHOP.name.to_owned(),
-            call: self.shop_calls(authority),
-            raw: None,
-            authority: authority.to_owned(),
-            forged_tag: None,
-            hops: vec![self.outbound(outbound(80, &gateway)), egress],
-            destination: authority.to_owned(),
-            via: None,
-        }
+        let hops = vec![self.outbound(outbound(80, &gateway)), egress];
+        self.shop_asks(title, authority, hops, authority)
     }
 
     /// TLS from end to end: the gateway passes it on, or closes it, by the server name.
     fn passthrough(&self, title: &str, host: &str) -> anyhow::Result<Scenario> {
-        let tls = Tls::new(&self.topology.certificates, Some(host), None)?;
-        let call = Call::new(self.topology.egress.tls_passthrough.v4, host)
-            .from(SHOP.address)
+        let tls = Tls::believing(&self.stage.authorities, Some(host), None)?;
+        let client = self.stage.pod_client;
+        let call = Call::new(self.stage.egress_passthrough, host)
+            .from(client)
             .tls(tls);
-        let egress = self.topology.egress.envoy.name();
-        let mut gateway = hop(egress, Vantage::Egress, SHOP.address.into(), None);
+        let egress = self.stage.egress();
+        let mut gateway = hop(egress, Vantage::Egress, client, None);
         gateway.subject = Subject::Connection;
-        gateway.destination_port = Some(self.topology.egress.tls_passthrough.v4.port());
+        gateway.destination_port = Some(self.stage.egress_passthrough.port());
         gateway.sni = Some(host.to_owned());
         Ok(Scenario {
             title: title.to_owned(),
@@ -298,14 +290,15 @@ impl Ways<'_> {
     }
 
     fn nginx(&self, title: &str) -> Option<Scenario> {
-        let nginx = self.topology.nginx.as_ref()?;
+        let nginx = self.stage.nginx?;
+        let client = self.stage.outside_client;
         let authority = "console.system.example.com";
-        let mut inbound = self.inbound(&CONSOLE, OUTSIDE_CLIENT, NGINX_PRINCIPAL);
+        let mut inbound = self.inbound(&CONSOLE, client, NGINX_PRINCIPAL);
         inbound.forwarded = true;
         Some(Scenario {
             title: title.to_owned(),
-            client: OUTSIDE_CLIENT.to_string(),
-            call: Call::new(nginx.address(), authority).from(OUTSIDE_CLIENT),
+            client: client.to_string(),
+            call: Call::new(nginx, authority).from(client),
             raw: None,
             authority: authority.to_owned(),
             forged_tag: None,
@@ -315,13 +308,44 @@ impl Ways<'_> {
         })
     }
 
-    fn shop_calls(&self, authority: &str) -> Call {
-        Call::new(self.topology.sidecar(&SHOP).outbound.v4, authority).from(SHOP.address)
+    /// `shop` asks for `authority`, by itself, or because a client outside asks it to.
+    fn shop_asks(
+        &self,
+        title: &str,
+        authority: &str,
+        hops: Vec<Hop>,
+        destination: &str,
+    ) -> Scenario {
+        let Some(outbound) = self.stage.shop_outbound else {
+            let client = self.stage.outside_client;
+            let call = Call::new(self.stage.ingress_http, SHOP_HOST)
+                .from(client)
+                .path(&format!("{FETCH}{authority}/"));
+            let mut asked = self.through_ingress(title, client, call, SHOP_HOST, None, &SHOP);
+            let mut hops = hops;
+            if let Some(first) = hops.first_mut() {
+                first.own_request = Some(authority.to_owned());
+            }
+            asked.hops.extend(hops);
+            asked.destination = destination.to_owned();
+            return asked;
+        };
+        Scenario {
+            title: title.to_owned(),
+            client: SHOP.name.to_owned(),
+            call: Call::new(outbound, authority).from(SHOP.address),
+            raw: None,
+            authority: authority.to_owned(),
+            forged_tag: None,
+            hops,
+            destination: destination.to_owned(),
+            via: None,
+        }
     }
 
     fn outbound(&self, cluster: String) -> Hop {
         let mut hop = hop(
-            self.topology.sidecar(&SHOP).envoy.name(),
+            self.stage.sidecar(&SHOP),
             Vantage::Outbound,
             SHOP.address.into(),
             None,
@@ -332,7 +356,7 @@ impl Ways<'_> {
     }
 
     fn inbound(&self, workload: &Workload, source: IpAddr, peer: &str) -> Hop {
-        let envoy = self.topology.sidecar(workload).envoy.name();
+        let envoy = self.stage.sidecar(workload);
         let mut hop = hop(envoy, Vantage::Inbound, source, Principal::parse(peer));
         hop.namespace = Some(workload.namespace);
         hop
@@ -348,6 +372,7 @@ fn hop(envoy: &str, vantage: Vantage, source: IpAddr, peer: Option<Principal>) -
         subject: Subject::Request,
         destination_port: None,
         sni: None,
+        own_request: None,
         cluster: None,
         forwarded: false,
         namespace: None,

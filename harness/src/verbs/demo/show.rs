@@ -1,5 +1,6 @@
 //! The demo's results, for people and programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use super::compare::tag_headers;
 use super::observed::Observed;
 use super::scenarios::Hop;
 use crate::lab::prometheus::{Sample, Samples};
+use crate::lab::topology::roles::SHOP;
 use crate::policy::Explanation;
 
 /// A paragraph for one request.
@@ -22,12 +24,14 @@ pub(super) fn observed(number: usize, policy: &Policy, observed: &Observed<'_>) 
         scenario.client, scenario.authority
     )];
     path.extend(scenario.via.map(str::to_owned));
-    path.extend(
-        observed
-            .verdicts
-            .iter()
-            .map(|(hop, _)| place(hop.vantage).to_owned()),
-    );
+    for (hop, _) in &observed.verdicts {
+        path.extend(
+            hop.own_request
+                .as_ref()
+                .map(|authority| format!("{} asks for {authority}", SHOP.name)),
+        );
+        path.push(place(hop.vantage).to_owned());
+    }
     path.extend(
         observed
             .arrival
@@ -136,7 +140,7 @@ pub(super) fn observed_json(policy: &Policy, observed: &Observed<'_>) -> Value {
 }
 
 /// Every counter of ours that is not zero, as scraped.
-pub(super) fn metrics(scraped: &[(String, Samples)]) -> String {
+pub(super) fn metrics(scraped: &BTreeMap<String, Samples>) -> String {
     let mut text = "Counters, as scraped from /stats/prometheus of every Envoy:\n\n".to_owned();
     for (envoy, samples) in scraped {
         let _ = writeln!(text, "    {envoy}");
@@ -159,7 +163,7 @@ pub(super) fn metrics(scraped: &[(String, Samples)]) -> String {
 }
 
 /// The same as a list of objects.
-pub(super) fn metrics_json(scraped: &[(String, Samples)]) -> Vec<Value> {
+pub(super) fn metrics_json(scraped: &BTreeMap<String, Samples>) -> Vec<Value> {
     scraped
         .iter()
         .flat_map(|(envoy, samples)| {

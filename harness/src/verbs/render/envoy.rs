@@ -92,6 +92,7 @@ pub fn render(policy: &PolicyFile, options: &Options) -> anyhow::Result<Vec<(Str
         access_log: AccessLog::Stdout,
         admin: Some(local(ADMIN_PORT)),
         addresses: Vec::new(),
+        metrics: None,
         bind: None,
     };
     let egress = mesh.egress();

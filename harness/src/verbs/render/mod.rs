@@ -10,11 +10,15 @@ use crate::lab::envoy::Version;
 use crate::output;
 use crate::policy::PolicyFile;
 
+pub mod compose;
 pub mod envoy;
+pub mod filters;
 pub mod grafana;
 pub mod istio;
 pub mod prometheus;
 
+use compose::ComposeArgs;
+use filters::FiltersArgs;
 use istio::IstioArgs;
 
 /// Render configuration that attaches and monitors the filters
@@ -32,6 +36,10 @@ pub enum RenderTarget {
     Envoy(RenderFiltersArgs),
     /// Render a folder that attaches the filters to an Istio mesh: gateways, sidecars, rollout
     Istio(IstioArgs),
+    /// Render the filters alone, as files that running Envoys discover them from
+    Filters(FiltersArgs),
+    /// Render a docker compose project that shows the policy at work: gateways, sidecars, Prometheus
+    Compose(ComposeArgs),
     /// Render Prometheus files: scrape configuration, recording rules, alerts and their tests
     Prometheus(RenderPrometheusArgs),
     /// Render a Grafana dashboard for the metrics that Prometheus scrapes
@@ -94,6 +102,11 @@ pub fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
         RenderTarget::Istio(args) => {
             let files = istio::run(args)?;
             output::write_files(&args.out, &files)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        RenderTarget::Filters(args) => return filters::run(args),
+        RenderTarget::Compose(args) => {
+            compose::run(args)?;
             return Ok(ExitCode::SUCCESS);
         }
         RenderTarget::Prometheus(args) => {

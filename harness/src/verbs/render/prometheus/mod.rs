@@ -17,6 +17,7 @@ pub(super) use promql::{
     EXTENSIONS_REFUSED, LISTENERS_REFUSED, VMS, needed_vms, our_extensions, vm_reloads,
 };
 pub use rules::{Alert, alerts, recordings};
+pub(super) use scrape::scraped;
 pub use windows::Windows;
 
 /// The files and their names: `prometheus.yml` for proxies that are listed in `targets.yaml`,

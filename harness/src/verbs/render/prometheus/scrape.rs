@@ -27,6 +27,18 @@ pub(super) fn listed_targets(windows: &Windows) -> Value {
     )
 }
 
+/// The configuration for these targets, as `static_configs` has them.
+pub(crate) fn scraped(windows: &Windows, targets: &[Value]) -> Value {
+    config(
+        windows,
+        json!({
+            "job_name": "meridian",
+            "metrics_path": PATH,
+            "static_configs": targets,
+        }),
+    )
+}
+
 pub(super) fn pods(windows: &Windows) -> Value {
     let label = |pods: &str, label: &str| json!({"source_labels": [format!("__meta_kubernetes_{pods}")], "target_label": label});
     config(
