@@ -2,6 +2,7 @@
 
 mod bench;
 mod closed_output;
+mod cold_burst;
 mod demo;
 mod logged_decisions;
 mod prometheus;

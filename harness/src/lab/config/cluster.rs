@@ -10,6 +10,9 @@ use super::identity::MeshIdentity;
 use super::tls;
 use super::type_url::type_url;
 
+/// The streams of an HTTP/2 connection: what every listener takes, and so what every cluster opens.
+pub(super) const MAX_CONCURRENT_STREAMS: u32 = 100;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One place that requests are sent to.
@@ -49,6 +52,7 @@ impl Upstream {
         let mut cluster = json!({
             "name": self.cluster,
             "connect_timeout": format!("{}s", CONNECT_TIMEOUT.as_secs()),
+            "circuit_breakers": {"thresholds": [unlimited()]},
         });
         match &self.endpoint {
             Some(endpoint) => {
@@ -87,7 +91,12 @@ impl Upstream {
         }
         protocols["use_downstream_protocol_config"] = json!({
             "http_protocol_options": {},
-            "http2_protocol_options": {"allow_connect": true},
+            // Until the next hop has said how many streams it takes, Envoy would open any number, and
+            // those above would be refused.
+            "http2_protocol_options": {
+                "allow_connect": true,
+                "max_concurrent_streams": MAX_CONCURRENT_STREAMS,
+            },
         });
         cluster["typed_extension_protocol_options"] =
             json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": protocols});
@@ -98,4 +107,15 @@ impl Upstream {
     fn sni(&self) -> String {
         self.cluster.replace('|', "_.")
     }
+}
+
+/// Circuit breakers that never open, as Istio's: of Envoy's own, 3 retries at once are the first that
+/// a burst meets.
+fn unlimited() -> Value {
+    json!({
+        "max_connections": u32::MAX,
+        "max_pending_requests": u32::MAX,
+        "max_requests": u32::MAX,
+        "max_retries": u32::MAX,
+    })
 }

@@ -105,5 +105,7 @@ pub(super) fn dns_cache() -> Value {
         // Each host and port is an entry: enough for a caller who tries ports, and soon forgotten.
         "max_hosts": 16384,
         "host_ttl": "60s",
+        // A burst may wait for one slow name; what it costs is bounded by the streams.
+        "dns_cache_circuit_breaker": {"max_pending_requests": u32::MAX},
     })
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::access_log::{AccessLog, Logged};
+use super::cluster::MAX_CONCURRENT_STREAMS;
 use super::position::Position;
 use super::routes::{Route, route_config};
 use super::type_url::type_url;
@@ -42,7 +43,7 @@ impl HttpConnectionManager<'_> {
             "codec_type": "AUTO",
             "common_http_protocol_options": {"idle_timeout": "3600s"},
             "http2_protocol_options": {
-                "max_concurrent_streams": 100,
+                "max_concurrent_streams": MAX_CONCURRENT_STREAMS,
                 "initial_stream_window_size": 65536,
                 "initial_connection_window_size": 1_048_576,
             },

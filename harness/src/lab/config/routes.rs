@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::cluster::Upstream;
 use super::position::Position;
+use super::type_url::type_url;
 
 /// A virtual host.
 #[derive(Debug, Clone)]
@@ -34,7 +35,7 @@ impl Route {
 pub fn route_config(name: &str, routes: &[Route], position: Position) -> Value {
     let virtual_hosts: Vec<Value> = routes
         .iter()
-        .map(|route| virtual_host(route, position.takes_connect()))
+        .map(|route| virtual_host(route, position))
         .collect();
     let mut config = json!({
         "name": name,
@@ -58,7 +59,7 @@ const MESH_HEADERS: [&str; 6] = [
     "x-envoy-peer-metadata-id",
 ];
 
-fn virtual_host(route: &Route, takes_connect: bool) -> Value {
+fn virtual_host(route: &Route, position: Position) -> Value {
     let domains: Vec<String> = route
         .domains
         .iter()
@@ -69,11 +70,41 @@ fn virtual_host(route: &Route, takes_connect: bool) -> Value {
         .collect();
     let cluster = &route.upstream.cluster;
     let mut routes = vec![json!({"match": {"prefix": "/"}, "route": {"cluster": cluster}})];
-    if takes_connect {
+    if position.takes_connect() {
         let connect = json!({"match": {"connect_matcher": {}}, "route": {"cluster": cluster}});
         routes.insert(0, connect);
     }
-    json!({"name": route.name, "domains": domains, "routes": routes})
+    json!({
+        "name": route.name,
+        "domains": domains,
+        "retry_policy": retry_policy(position),
+        "routes": routes,
+    })
+}
+
+/// Istio's default: what the next hop has not looked at is sent again, and a gRPC call that it says
+/// it could not serve.
+///
+/// A workload's own answer is the caller's business, who retries it: a sidecar that did so too would
+/// multiply the attempts.
+fn retry_policy(position: Position) -> Value {
+    let retry_on = match position {
+        Position::Inbound => "connect-failure,refused-stream",
+        Position::Ingress | Position::Egress | Position::Outbound => {
+            "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
+        }
+    };
+    json!({
+        "retry_on": retry_on,
+        "num_retries": 2,
+        "retry_host_predicate": [{
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": {
+                "@type": type_url("extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+            },
+        }],
+        "host_selection_retry_max_attempts": 5,
+    })
 }
 
 /// The distinct upstreams of `routes`, in their order.

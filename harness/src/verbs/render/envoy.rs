@@ -315,7 +315,7 @@ Rendered by `meridian render envoy` from a policy, of which each filter has what
 
 /// What stands above some lines of every file that has them: the line, less its indentation, and
 /// the comment.
-const NOTES: [(&str, &str); 13] = [
+const NOTES: [(&str, &str); 15] = [
     (
         "stats_tags:",
         "The labels of the filters' metrics, which stand in the stats' names.",
@@ -358,6 +358,14 @@ const NOTES: [(&str, &str); 13] = [
         "The one workload that may answer here.",
     ),
     ("require_client_certificate: true", "Mutual TLS."),
+    (
+        "circuit_breakers:",
+        "Never open: Envoy's own limits, such as 3 retries at once, fail a burst that is allowed.",
+    ),
+    (
+        "retry_policy:",
+        "What the next hop has not looked at is sent again.",
+    ),
     (
         "connect_matcher: {}",
         "CONNECT has no path; the policy decides on it as on any request.",
