@@ -124,6 +124,12 @@ async fn tls_http2_and_every_kind_of_source_reach_the_ingress_gateway() {
         .unwrap();
     let seen: Arrival = raw.json().unwrap();
     assert_eq!(seen.authority, "a.example,b.example");
+    let old = Call::new(topology.ingress.http.v4, shop)
+        .send_raw(b"GET /old HTTP/1.0\r\nhost: shop.example.com\r\n\r\n")
+        .await
+        .unwrap();
+    let seen: Arrival = old.json().unwrap();
+    assert_eq!((&*seen.authority, &*seen.path), (shop, "/old"));
 
     let connect = |door, host: &str| Call::new(door, host).method("CONNECT".parse().unwrap());
     topology.arrivals().take();
@@ -305,6 +311,10 @@ async fn the_filters_tag_refuse_and_count_on_every_path() {
         let reply = Call::new(target, authority).send().await.unwrap();
         assert_eq!(reply.status, 403, "{authority}");
     }
+    // A tunnel to a workload is decided and counted, though no route takes it.
+    let tunnel = Call::new(ingress, "shop.example.com:443").from(ORDERS.address);
+    let tunnel = tunnel.method("CONNECT".parse().unwrap());
+    assert_eq!(tunnel.send().await.unwrap().status, 404);
     assert!(topology.arrivals().take().is_empty());
 
     // Each filter has its own slice, and all tell the revision of the whole.
@@ -330,6 +340,18 @@ async fn the_filters_tag_refuse_and_count_on_every_path() {
     ] {
         assert!(counted.contains(label), "{counted}");
     }
+    let tunnels_too = metrics.lines().filter(|line| {
+        line.starts_with("meridian_requests_total")
+            && line.contains("rule=\"shop\"")
+            && line.contains("direction=\"east-west\"")
+    });
+    let count = |line: &str| {
+        line.rsplit(' ')
+            .next()
+            .and_then(|count| count.parse::<u32>().ok())
+    };
+    let east_west: u32 = tunnels_too.filter_map(count).sum();
+    assert_eq!(east_west, 2, "the hairpin and the tunnel");
     topology.stop().await.unwrap();
 }
 

@@ -1,8 +1,8 @@
 //! The gateway's bootstrap: the connection manager that is rendered for gateways, at
 //!
-//! - `http`: plain TCP, HTTP/1 and HTTP/2, as open as Envoy can be: HTTP/1.0, extended CONNECT, and
-//!   CONNECT to `db.example.com` is terminated;
-//! - `strict`: plain TCP, nothing of that, as it is rendered;
+//! - `http`: plain TCP, HTTP/1 and HTTP/2, as it is rendered, and CONNECT to `db.example.com` is
+//!   terminated;
+//! - `strict`: plain TCP, as it is rendered but without HTTP/1.0, as Istio has it by default;
 //! - `grpc-web`: as `http`, with Envoy's gRPC-Web bridge before the policy;
 //! - `tls`: TLS that offers HTTP/2 and HTTP/1.1;
 //! - `quic`: HTTP/3.
@@ -51,7 +51,7 @@ impl Surroundings<'_> {
             "static_resources": {
                 "listeners": [
                     tcp("http", &open, None),
-                    tcp("strict", &self.connections(&[]), None),
+                    tcp("strict", &strict(self.connections(&[])), None),
                     tcp("grpc-web", &bridged, None),
                     tcp("tls", &open, Some(&self.transport_socket())),
                     self.quic(&http3),
@@ -145,10 +145,14 @@ impl Surroundings<'_> {
     }
 }
 
+fn strict(mut connections: Value) -> Value {
+    connections["typed_config"]["http_protocol_options"]["accept_http_10"] = json!(false);
+    connections
+}
+
 /// Lets everything in that Envoy can let in.
 fn open(mut connections: Value) -> Value {
     let manager = &mut connections["typed_config"];
-    manager["http_protocol_options"] = json!({"accept_http_10": true});
     let virtual_hosts = manager["route_config"]["virtual_hosts"].as_array_mut();
     let terminated = json!({
         "name": "terminated",

@@ -73,6 +73,32 @@ async fn more_than_two_pipelined_refusals_end_the_connection() -> anyhow::Result
     Ok(())
 }
 
+/// A refusal between requests that come in one piece: Envoy answers the first two and closes, whatever
+/// comes after a refusal that waited for an answer before it. The client sends that again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_pipelined_behind_a_refusal_that_waited_is_lost_with_the_connection()
+-> anyhow::Result<()> {
+    let mut gateway = Gateway::start("behind-refusal", POLICY).await?;
+    for _ in 0..3 {
+        let mut stream = gateway.connect("http").await?;
+        let mut reader = Reader::new(&mut *stream);
+        reader
+            .send([ALLOWED, REFUSED, ALLOWED].concat().as_bytes())
+            .await?;
+        let first = response(soon(reader.response(b"GET")).await?)?;
+        assert_served(&first, "GET shop.example.com /a");
+        let refused = response(soon(reader.response(b"GET")).await?)?;
+        assert_refused(&refused);
+        // The answer does not say so.
+        assert_eq!(refused.header("connection"), None);
+        assert!(soon(reader.is_at_end()).await?);
+    }
+    assert_eq!(gateway.upstream.take().len(), 3, "the third never arrives");
+    gateway
+        .assert_counted(&[("allow storefront", 3), ("deny default", 3)])
+        .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn expect_100_continue() -> anyhow::Result<()> {
     let mut gateway = Gateway::start("expect", POLICY).await?;
@@ -159,6 +185,41 @@ async fn http_1_0_with_and_without_host() -> anyhow::Result<()> {
             "HTTP/1.0 GET shop.example.com 200 via_upstream",
         ])
         .await
+}
+
+/// Chunks are not part of HTTP/1.0, but Envoy reads them there too: what comes behind them is a request
+/// of its own, decided by itself, or lost with the connection of a refused one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_smuggled_behind_a_chunked_body_of_http_1_0() -> anyhow::Result<()> {
+    let mut gateway = Gateway::start("http10-chunked", POLICY).await?;
+    let post = |host: &str| {
+        format!(
+            "POST /c HTTP/1.0\r\nHost: {host}\r\nConnection: keep-alive\r\n\
+             Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+             GET /hidden HTTP/1.1\r\nHost: paste.example.com\r\n\r\n"
+        )
+    };
+
+    let mut stream = gateway.connect("http").await?;
+    let mut reader = Reader::new(&mut *stream);
+    reader.send(post("shop.example.com").as_bytes()).await?;
+    let allowed = response(soon(reader.response(b"POST")).await?)?;
+    assert_served(&allowed, "POST shop.example.com /c");
+    assert_refused(&response(soon(reader.response(b"GET")).await?)?);
+
+    let mut stream = gateway.connect("http").await?;
+    let mut reader = Reader::new(&mut *stream);
+    reader.send(post("evil.test").as_bytes()).await?;
+    assert_refused(&response(soon(reader.response(b"POST")).await?)?);
+    assert!(soon(reader.is_at_end()).await?);
+
+    assert_eq!(gateway.upstream.take().len(), 1);
+    let expected = [
+        ("allow storefront", 1),
+        ("deny default", 1),
+        ("deny no-paste", 1),
+    ];
+    gateway.assert_counted(&expected).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -42,6 +42,9 @@ impl HttpConnectionManager<'_> {
             "stat_prefix": self.name,
             "codec_type": "AUTO",
             "common_http_protocol_options": {"idle_timeout": "3600s"},
+            // Without a default host: a request that names none is answered 400, and not decided as if
+            // it had asked for another.
+            "http_protocol_options": {"accept_http_10": true},
             "http2_protocol_options": {
                 "max_concurrent_streams": MAX_CONCURRENT_STREAMS,
                 "initial_stream_window_size": 65536,
