@@ -3,6 +3,7 @@
 //! Configurations, modules, processes, the local topology and scrapes of its metrics. Knows nothing
 //! of verbs.
 
+pub mod carried;
 pub mod child;
 pub mod compose;
 pub mod config;

@@ -1,12 +1,16 @@
-//! Where things live in the workspace: the root, the target folder and what Meridian keeps in it.
+//! Where things live: in the workspace, the root, the target folder and what Meridian keeps in it; for a
+//! program without a checkout, a cache folder of the user's.
 //!
 //! Nothing here creates a folder, except [`write_atomically`], which needs one to write into.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+
+use crate::lab::carried;
 
 /// The workspace's root: the one this command was compiled from, else the one that holds the
 /// current directory.
@@ -34,16 +38,31 @@ fn is_workspace_root(candidate: &Path) -> bool {
 }
 
 /// Cargo's target folder: `$CARGO_TARGET_DIR`, relative to the workspace's root, else `target`
-/// in the root.
+/// in the root. For a program that carries the modules, `meridian` in the user's folder for caches.
 ///
 /// # Errors
-/// As [`workspace_root`].
+/// As [`workspace_root`]; if the user has no folder for caches.
 pub fn target_dir() -> anyhow::Result<PathBuf> {
+    if carried::files()?.is_some() {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        return cache_dir(set("XDG_CACHE_HOME"), set("HOME"));
+    }
     let root = workspace_root()?;
     Ok(match std::env::var_os("CARGO_TARGET_DIR") {
         Some(configured) if !configured.is_empty() => root.join(configured),
         _ => root.join("target"),
     })
+}
+
+/// As the XDG Base Directory Specification has it, which ignores what is not a full path.
+fn cache_dir(caches: Option<OsString>, home: Option<OsString>) -> anyhow::Result<PathBuf> {
+    let absolute = |path: OsString| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
+    let caches = caches.and_then(absolute);
+    let caches = caches.or_else(|| Some(home.and_then(absolute)?.join(".cache")));
+    let caches = caches.context(
+        "no folder to keep files in: set XDG_CACHE_HOME to the full path of one that may be written to",
+    )?;
+    Ok(caches.join("meridian"))
 }
 
 /// The folder of the finished modules, `target/meridian`.
@@ -130,6 +149,15 @@ mod tests {
     fn the_workspace_is_the_one_with_the_filters() {
         let root = workspace_root().unwrap();
         assert!(root.join("filters/sidecar/Cargo.toml").is_file());
+    }
+
+    #[test]
+    fn without_a_checkout_files_are_in_the_users_cache() {
+        let folder = |caches: &str, home: &str| cache_dir(Some(caches.into()), Some(home.into()));
+        assert_eq!(folder("/c", "/h").unwrap(), Path::new("/c/meridian"));
+        assert_eq!(folder("c", "/h").unwrap(), Path::new("/h/.cache/meridian"));
+        let error = cache_dir(None, None).unwrap_err().to_string();
+        assert!(error.contains("set XDG_CACHE_HOME"), "{error}");
     }
 
     #[test]

@@ -9,10 +9,11 @@ use oci_spec::image::{
     ANNOTATION_CREATED, ANNOTATION_LICENSES, ANNOTATION_REVISION, ANNOTATION_SOURCE,
     ANNOTATION_TITLE, ANNOTATION_VERSION,
 };
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 /// The annotations that all modules of one checkout have in common.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Annotations {
     /// The commit, where the work tree has no changes beside it.
     pub revision: Option<String>,

@@ -4,6 +4,7 @@
 //! would give two. Scanners read both.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
@@ -42,39 +43,12 @@ impl Crates {
     /// # Errors
     /// If Cargo or the compiler cannot be asked, or answers something else.
     pub fn of_package(root: &Path, package: &str, target: &str) -> anyhow::Result<Self> {
-        let variable =
-            |name: &str, program: &str| std::env::var_os(name).unwrap_or_else(|| program.into());
-        // `cargo metadata` would unite the features of the whole workspace, and name crates that are
-        // the command line's alone.
-        let tree = Command::new(variable("CARGO", "cargo"))
-            .current_dir(root)
-            .args(["tree", "--locked", "--package", package, "--target", target])
-            .args(["--edges", "normal,no-proc-macro", "--prefix", "depth"])
-            .args(["--charset", "ascii", "--format", "|{p}|{l}"])
-            .output()
-            .context("cannot start cargo, which knows what a module is made of")?;
-        if !tree.status.success() {
-            bail!(
-                "cargo does not say what {package} is made of: {}",
-                String::from_utf8_lossy(&tree.stderr).trim()
-            );
-        }
-        let version = Command::new(variable("RUSTC", "rustc"))
-            .current_dir(root)
-            .args(["--version", "--verbose"])
-            .output()
-            .context("cannot start rustc, to ask for its version")?;
-        let version = String::from_utf8(version.stdout)?;
-        let rust = version
-            .lines()
-            .find_map(|line| line.strip_prefix("release: "));
-        let rust = rust.context("rustc does not say its version")?;
-        Self::from_tree(&String::from_utf8(tree.stdout)?, rust)
+        Self::from_tree(&tree(root, package, target)?, &rust_version(root)?)
             .with_context(|| format!("what cargo says of {package} cannot be read"))
     }
 
     /// Reads lines of `DEPTH|NAME vVERSION (SOURCE)|LICENCE`, each below what uses it.
-    fn from_tree(tree: &str, rust: &str) -> anyhow::Result<Self> {
+    pub(super) fn from_tree(tree: &str, rust: &str) -> anyhow::Result<Self> {
         let mut crates = BTreeMap::<Key, Crate>::new();
         let mut above: Vec<Key> = Vec::new();
         for line in tree.lines() {
@@ -179,6 +153,45 @@ impl Crates {
         let scheme = if is_local { "" } else { "pkg:cargo/" };
         format!("{scheme}{name}@{version}")
     }
+}
+
+/// What Cargo links into `package` of the workspace at `root`, in its own words.
+pub(super) fn tree(root: &Path, package: &str, target: &str) -> anyhow::Result<String> {
+    // `cargo metadata` would unite the features of the whole workspace, and name crates that are
+    // the command line's alone.
+    let tree = Command::new(program("CARGO", "cargo"))
+        .current_dir(root)
+        .args(["tree", "--locked", "--package", package, "--target", target])
+        .args(["--edges", "normal,no-proc-macro", "--prefix", "depth"])
+        .args(["--charset", "ascii", "--format", "|{p}|{l}"])
+        .output()
+        .context("cannot start cargo, which knows what a module is made of")?;
+    if !tree.status.success() {
+        bail!(
+            "cargo does not say what {package} is made of: {}",
+            String::from_utf8_lossy(&tree.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8(tree.stdout)?)
+}
+
+/// The version of the compiler that the workspace at `root` is compiled with.
+pub(super) fn rust_version(root: &Path) -> anyhow::Result<String> {
+    let version = Command::new(program("RUSTC", "rustc"))
+        .current_dir(root)
+        .args(["--version", "--verbose"])
+        .output()
+        .context("cannot start rustc, to ask for its version")?;
+    let version = String::from_utf8(version.stdout)?;
+    let rust = version
+        .lines()
+        .find_map(|line| line.strip_prefix("release: "));
+    Ok(rust.context("rustc does not say its version")?.to_owned())
+}
+
+/// What the variable says, as Cargo sets it for what it runs, else the one on the PATH.
+fn program(variable: &str, name: &str) -> OsString {
+    std::env::var_os(variable).unwrap_or_else(|| name.into())
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ use crate::policy::yaml::{self, TooLarge};
 /// The policy that the examples are rendered from and that runs where none is named.
 pub const SAMPLE: &str = include_str!("../../../examples/policy.yaml");
 
+/// What is expected of the sample policy, for `meridian test`.
+pub const SAMPLE_EXPECTATIONS: &str = include_str!("../../../examples/policy.test.yaml");
+
 /// A policy that was read without an error.
 #[derive(Debug, Clone)]
 pub struct PolicyFile {

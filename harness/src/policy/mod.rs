@@ -11,4 +11,4 @@ pub mod written;
 pub mod yaml;
 
 pub use explanation::Explanation;
-pub use file::{PolicyErrors, PolicyFile, SAMPLE, revision_text};
+pub use file::{PolicyErrors, PolicyFile, SAMPLE, SAMPLE_EXPECTATIONS, revision_text};

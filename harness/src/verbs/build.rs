@@ -1,25 +1,32 @@
 //! `meridian build`: the modules, with their sizes.
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Args, ValueHint};
 use serde_json::{Value, json};
 
 use crate::lab::modules::{self, Module, Modules};
-use crate::lab::paths;
+use crate::lab::{carried, paths};
+use crate::oci::Origin;
+use crate::output;
 use crate::text::numbers::kilobytes;
 
 /// Build the modules and print their sizes
 ///
 /// Each module is stripped of the callbacks and host calls that it does not use, and is built in a
-/// full and in a lean form.
+/// full and in a lean form. A standalone program carries them, and builds nothing.
 #[derive(Debug, Clone, Args)]
 pub struct BuildArgs {
-    /// Copy the modules into this folder, for Envoys that are told to read them there
+    /// Write the modules into this folder, too
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
+    /// Write a copy of this program that carries the modules, and needs neither a checkout nor Rust
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub standalone: Option<PathBuf>,
     /// Print one JSON array
     #[arg(long)]
     pub json: bool,
@@ -28,25 +35,41 @@ pub struct BuildArgs {
 /// Builds the modules and prints one line for each on stdout, or with `json` one array.
 ///
 /// # Errors
-/// As [`modules::build`]; if a copy cannot be written.
+/// As [`modules::build`]; if a folder cannot be written.
 pub fn run(args: &BuildArgs) -> anyhow::Result<ExitCode> {
-    let mut modules = modules::build()?;
-    if let Some(folder) = &args.out {
-        for module in modules.built.iter_mut().chain(&mut modules.lean) {
-            let name = module.path.file_name().context("a module without a name")?;
-            let copy = folder.join(name);
-            let bytes = std::fs::read(&module.path)
-                .with_context(|| format!("cannot read {}", module.path.display()))?;
-            paths::write_atomically(&copy, &bytes)?;
-            module.path = copy;
-        }
+    let modules = match &args.out {
+        Some(folder) => modules::build_into(folder)?,
+        None => modules::build()?,
+    };
+    if let Some(program) = &args.standalone {
+        let mut files = modules.to_carry()?;
+        let origin = serde_json::to_vec(&Origin::find(modules::TARGET)?)?;
+        files.insert(Origin::FILE.to_owned(), origin);
+        write_standalone(&carried::tail(&files)?, program)?;
     }
-    if args.json {
-        println!("{}", as_json(&modules));
+    let text = if args.json {
+        format!("{}\n", as_json(&modules))
     } else {
-        print!("{}", as_text(&modules));
-    }
+        as_text(&modules)
+    };
+    output::print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes this program with `tail` behind it to `path`.
+fn write_standalone(tail: &[u8], path: &Path) -> anyhow::Result<()> {
+    let this = std::env::current_exe().context("cannot tell which file this program is")?;
+    ensure!(
+        carried::files()?.is_none(),
+        "--standalone: this program carries the modules already: copy {}",
+        this.display()
+    );
+    let mut program = fs::read(&this).with_context(|| format!("cannot read {}", this.display()))?;
+    program.extend_from_slice(tail);
+    paths::write_atomically(path, &program)?;
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(path, executable)
+        .with_context(|| format!("cannot make {} executable", path.display()))
 }
 
 fn as_text(modules: &Modules) -> String {
@@ -59,12 +82,7 @@ fn as_text(modules: &Modules) -> String {
             module.path.display()
         )
     };
-    modules
-        .built
-        .iter()
-        .chain(&modules.lean)
-        .map(line)
-        .collect()
+    modules.all().map(line).collect()
 }
 
 fn as_json(modules: &Modules) -> Value {
@@ -78,12 +96,7 @@ fn as_json(modules: &Modules) -> Value {
             "sha256": module.sha256,
         })
     };
-    modules
-        .built
-        .iter()
-        .chain(&modules.lean)
-        .map(object)
-        .collect()
+    modules.all().map(object).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! `meridian docs`: what is generated from the definition of the command line, so that it cannot
-//! differ from it.
+//! differ from it; and the samples.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,8 +10,9 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::output;
+use crate::policy::{SAMPLE, SAMPLE_EXPECTATIONS};
 
-/// Generate shell completions, man pages and the list of verbs
+/// Generate shell completions, man pages and the list of verbs; write the sample policy
 #[derive(Debug, Clone, Args)]
 pub struct DocsArgs {
     /// What is generated.
@@ -33,6 +34,12 @@ pub enum Document {
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         out: PathBuf,
     },
+    /// Write the sample policy, and what `meridian test` expects of it
+    Samples {
+        /// Write the files into this folder
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        out: PathBuf,
+    },
     /// Print the verbs as a table in Markdown
     Verbs,
 }
@@ -45,6 +52,14 @@ pub fn run(args: &DocsArgs, command: Command) -> anyhow::Result<ExitCode> {
     match &args.document {
         Document::Completions { shell } => output::print(&completions(*shell, command)?)?,
         Document::Man { out } => output::write_files(out, &man_pages(command)?)?,
+        Document::Samples { out } => {
+            let samples = [
+                ("policy.yaml", SAMPLE),
+                ("policy.test.yaml", SAMPLE_EXPECTATIONS),
+            ];
+            let samples = samples.map(|(name, text)| (name.to_owned(), text.to_owned()));
+            output::write_files(out, &samples)?;
+        }
         Document::Verbs => output::print(&verbs(command))?,
     }
     Ok(ExitCode::SUCCESS)

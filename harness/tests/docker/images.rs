@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use tar::{Builder, EntryType, Header};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, succeed};
 
 /// Envoy's, with the harness's Envoy and a shell.
 pub const ENVOY: &str = "envoyproxy/envoy:v1.40.0";
@@ -273,11 +273,19 @@ pub fn meridian_name() -> String {
 
 /// Makes the command line's image of the program that these tests are compiled with.
 pub fn meridian(engine: &Engine) {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("meridian");
+    let mut build = Command::new(env!("CARGO_BIN_EXE_meridian"));
+    succeed(build.args(["build", "--standalone"]).arg(&program));
     let mut root = Root::new();
-    root.program(Path::new(env!("CARGO_BIN_EXE_meridian")), "/meridian");
+    root.program(&program, "/meridian");
     root.import(
         engine,
         &meridian_name(),
-        &["USER 65532:65532", r#"ENTRYPOINT ["/meridian"]"#],
+        &[
+            "USER 65532:65532",
+            "ENV XDG_CACHE_HOME=/tmp",
+            r#"ENTRYPOINT ["/meridian"]"#,
+        ],
     );
 }

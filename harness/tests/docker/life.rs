@@ -56,6 +56,14 @@ fn stand_ins_run_as_the_official_images_do() {
     });
     assert_eq!(health, "{\"database\":\"ok\",\"version\":\"stand-in\"}\n");
     engine.docker(["rm", "-f", id.trim()]);
+    let modules = [
+        "--tmpfs",
+        "/tmp",
+        &images::meridian_name(),
+        "build",
+        "--json",
+    ];
+    assert!(run(&modules).contains("/tmp/meridian/meridian/meridian_ingress.wasm"));
     assert!(run(&[&images::meridian_name(), "--version"]).starts_with("meridian "));
     engine.end();
 }

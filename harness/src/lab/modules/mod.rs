@@ -1,5 +1,8 @@
-//! Builds the three modules: compiled by Cargo, stripped to what they do, under `target/meridian`.
+//! Builds the three modules: compiled by Cargo, stripped to what they do, under `target/meridian`; or has
+//! those that this program carries.
 
+mod built;
+mod carried;
 mod compile;
 mod reach;
 mod recipes;
@@ -12,50 +15,30 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+pub use built::{Module, Modules};
 pub use compile::{TARGET, ensure_target};
 pub use recipes::LEAN;
 pub use strip::strip;
 
-use crate::lab::paths;
+use crate::lab::{carried as program, paths};
 use crate::text::sha256::sha256;
 use recipes::{HOST_CALLS, OF_SDK, OWN, RECIPES, Recipe, UNUSED_BY_YARDSTICK};
 use strip::ON_LOG;
 use unreached::without_relocations;
 
-/// The three modules.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Modules {
-    /// The path of the ingress gateway's module.
-    pub ingress: PathBuf,
-    /// The path of the egress gateway's module.
-    pub egress: PathBuf,
-    /// The path of the sidecars' module.
-    pub sidecar: PathBuf,
-    /// Each of them in detail, in this order.
-    pub built: [Module; 3],
-    /// The same for policies that measure nothing when a request ends: `meridian_NAME_lean.wasm`.
-    pub lean: [Module; 3],
-}
-
-/// One built module.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Module {
-    /// `ingress`, `egress` or `sidecar`.
-    pub name: &'static str,
-    /// True if it lacks the callback at the end of a request.
-    pub is_lean: bool,
-    /// Where it is.
-    pub path: PathBuf,
-    /// Its size as Cargo left it, in bytes.
-    pub compiled_bytes: u64,
-    /// Its size, in bytes.
-    pub bytes: u64,
-    /// Its SHA-256 in hexadecimal, as Istio's `sha256` wants it.
-    pub sha256: String,
+/// As [`build`], with the modules in `folder`, which is made.
+///
+/// # Errors
+/// As [`build`]; if the folder cannot be written.
+pub fn build_into(folder: &Path) -> anyhow::Result<Modules> {
+    if let Some(files) = program::files()? {
+        return carried::unpack(files, folder);
+    }
+    build()?.copied_to(folder)
 }
 
 /// Builds the modules that are not up to date. The same sources and toolchain give the same
-/// bytes, wherever the checkout is.
+/// bytes, wherever the checkout is. A program that carries the modules has them without building.
 ///
 /// Blocks; progress is on stderr. Any number of processes and threads may call it at once.
 ///
@@ -67,6 +50,9 @@ pub fn build() -> anyhow::Result<Modules> {
     let _lock = paths::lock(&folder.join(".lock"), || {
         eprintln!("Modules: another process is building them, waiting");
     })?;
+    if let Some(files) = program::files()? {
+        return carried::unpack(files, &folder);
+    }
     ensure_target()?;
     compile::compile(&RECIPES.map(|recipe| format!("meridian-{}", recipe.name)))?;
     let compiled = compile::folder()?;
@@ -81,14 +67,7 @@ pub fn build() -> anyhow::Result<Modules> {
         own: &own,
         ..recipe
     }))?;
-    let [ingress, egress, sidecar] = built.each_ref().map(|module| module.path.clone());
-    Ok(Modules {
-        ingress,
-        egress,
-        sidecar,
-        built,
-        lean,
-    })
+    Ok(Modules::of(built, lean))
 }
 
 /// What a filter's module exports in the place of the SDK's.
@@ -103,8 +82,7 @@ fn own(is_lean: bool) -> Vec<&'static str> {
 /// # Errors
 /// If Cargo's file is no longer there, or the image is too large.
 pub fn with_policy(module: &Module, image: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let path = compile::folder()?.join(format!("meridian_{}.wasm", module.name));
-    let compiled = fs::read(&path).with_context(|| format!("Cargo left no {}", path.display()))?;
+    let compiled = carried::as_compiled(module.name)?;
     let own = own(module.is_lean);
     strip(
         &compiled,
@@ -113,7 +91,7 @@ pub fn with_policy(module: &Module, image: &[u8]) -> anyhow::Result<Vec<u8>> {
         HOST_CALLS,
         Some(image),
     )
-    .with_context(|| format!("the policy cannot be put into {}", path.display()))
+    .with_context(|| format!("the policy cannot be put into the module {}", module.name))
 }
 
 /// The module that `meridian bench` measures the filters against.

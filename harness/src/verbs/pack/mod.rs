@@ -15,8 +15,8 @@ use crate::lab::modules::{self, Module};
 use crate::lab::paths;
 use crate::oci::registry::Registry;
 use crate::oci::{
-    Annotations, Contents, Crates, Destination, ModulesFile, Package, PackedModule, check_tag,
-    write_layout,
+    Annotations, Contents, Crates, Destination, ModulesFile, Origin, Package, PackedModule,
+    check_tag, write_layout,
 };
 use crate::output;
 use crate::policy::{PolicyFile, revision_text};
@@ -93,9 +93,9 @@ pub fn run(args: &PackArgs) -> anyhow::Result<ExitCode> {
         .map(|destination| Registry::new(destination.clone(), args.plain_http));
     let registry = registry.transpose()?;
 
-    let root = paths::workspace_root()?;
+    let origin = Origin::find(modules::TARGET)?;
     let packing = Packing {
-        annotations: Annotations::of_checkout(&root),
+        annotations: origin.annotations.clone(),
         destination: args.push.as_ref(),
         revision,
         tag,
@@ -106,8 +106,7 @@ pub fn run(args: &PackArgs) -> anyhow::Result<ExitCode> {
     let modules = modules::build()?;
     let mut packed = Vec::new();
     for (full, lean) in modules.built.iter().zip(&modules.lean) {
-        let package = format!("meridian-{}", full.name);
-        let crates = Crates::of_package(&root, &package, modules::TARGET)?;
+        let crates = origin.crates(full.name)?;
         let Some(policy) = &policy else {
             for module in [full, lean] {
                 let wasm = fs::read(&module.path)
