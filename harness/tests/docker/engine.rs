@@ -146,10 +146,14 @@ impl Engine {
         folder: &Path,
         arguments: impl IntoIterator<Item = S>,
     ) -> String {
-        let mut command = self.command("docker-compose");
-        command.arg("--project-directory").arg(folder);
-        command.arg("--file").arg(folder.join("compose.yaml"));
-        succeed(command.args(arguments))
+        succeed(self.compose_command(folder).args(arguments))
+    }
+
+    /// `docker-compose` as somebody in `folder` runs it.
+    pub fn compose_command(&self, folder: &Path) -> Command {
+        let mut command = self.command("env");
+        command.arg("--chdir").arg(folder).arg("docker-compose");
+        command
     }
 
     /// Ends the daemon with all its containers and checks that nothing of it is left.

@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 
 use tar::{Builder, EntryType, Header};
 
+use meridian::lab::compose::CERTIFICATE_FOLDERS;
+
 use crate::engine::{Engine, succeed};
 
 /// Envoy's, with the harness's Envoy and a shell.
@@ -279,6 +281,13 @@ pub fn meridian(engine: &Engine) {
     succeed(build.args(["build", "--standalone"]).arg(&program));
     let mut root = Root::new();
     root.program(&program, "/meridian");
+    // Named volumes take their modes from these.
+    for folder in ["/modules", "/filters"] {
+        root.folder(folder, 0o777);
+    }
+    for folder in CERTIFICATE_FOLDERS {
+        root.folder(&format!("/certificates/{folder}"), 0o777);
+    }
     root.import(
         engine,
         &meridian_name(),

@@ -76,7 +76,7 @@ fn a_project_runs_and_nothing_of_it_is_left() {
     import_shell(&engine);
     let folder = tempfile::tempdir().unwrap();
     let project = "services: {one: {image: shell, command: [sleep, '600']}}\nversion: '3.8'\n";
-    std::fs::write(folder.path().join("compose.yaml"), project).unwrap();
+    std::fs::write(folder.path().join("docker-compose.yml"), project).unwrap();
     engine.compose(folder.path(), ["up", "-d"]);
     let sleeps = |engine: &Engine| engine.processes().contains(&"sleep 600 ".to_owned());
     assert!(sleeps(&engine), "{:?}", engine.processes());

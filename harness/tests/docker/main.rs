@@ -3,6 +3,7 @@
 //! An engine takes root and programs that not every machine has: where they are missing the tests say
 //! so and pass, but where `CI` is set.
 
+mod compose;
 mod engine;
 mod images;
 mod life;

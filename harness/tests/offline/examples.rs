@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use clap::Parser;
+
 use crate::render_istio::istio_args;
 use meridian::policy::PolicyFile;
+use meridian::verbs::render::compose::{self, ComposeArgs};
 use meridian::verbs::render::{envoy, grafana, istio, prometheus};
 
 /// Compares a folder under examples/ with a fresh rendering of the sample policy.
@@ -19,6 +22,8 @@ fn assert_current(folder: &str, rendered: Vec<(String, String)>) {
     }
     let mut there = BTreeSet::new();
     list(&folder, "", &mut there);
+    // What the project's image is built by is written by hand.
+    there.remove("Dockerfile");
     assert_eq!(there, names, "nothing else lies in {}", folder.display());
 }
 
@@ -78,4 +83,49 @@ fn prometheus_examples_are_current() {
 #[test]
 fn grafana_examples_are_current() {
     assert_current("grafana", grafana::render().unwrap());
+}
+
+#[test]
+fn docker_examples_are_current() {
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ComposeArgs,
+    }
+    let policy = examples().join("policy.yaml");
+    let out = examples().canonicalize().unwrap().join("docker");
+    let line = [
+        "render".as_ref(),
+        "--policy".as_ref(),
+        policy.as_os_str(),
+        "--out".as_ref(),
+        out.as_os_str(),
+    ];
+    let args = Line::parse_from(line).args;
+    assert_current("docker", compose::render(&args).unwrap());
+}
+
+/// YAML 1.1, which docker-compose 1.29 reads, has more words for numbers and truth than 1.2.
+#[test]
+fn the_compose_project_means_the_same_in_yaml_1_1() {
+    let text = std::fs::read_to_string(examples().join("docker/docker-compose.yml")).unwrap();
+    let ambiguous = |value: &str| {
+        let lower = value.to_ascii_lowercase();
+        let is_sexagesimal = value.contains(':')
+            && value
+                .split(':')
+                .skip(1)
+                .all(|part| part.len() <= 2 && part.parse::<u8>().is_ok_and(|part| part < 60))
+            && value
+                .split(':')
+                .next()
+                .is_some_and(|first| first.parse::<u64>().is_ok());
+        ["y", "n", "yes", "no", "on", "off"].contains(&lower.as_str()) || is_sexagesimal
+    };
+    assert!(ambiguous("no") && ambiguous("472:0") && !ambiguous("101:101"));
+    for line in text.lines() {
+        let value = line.rsplit_once(": ").map_or(line, |(_, value)| value);
+        let value = value.trim().trim_start_matches("- ");
+        assert!(!ambiguous(value), "{line}");
+    }
 }

@@ -177,7 +177,8 @@ async fn ask(prometheus: std::net::SocketAddr, query: &str) -> anyhow::Result<Co
 fn bars(counts: &Counts) -> String {
     let most = counts.values().copied().max().unwrap_or_default().max(1);
     let mut text = String::new();
-    for ([reporter, direction, decision], count) in counts {
+    // Series of decisions that were not taken yet are there from the start.
+    for ([reporter, direction, decision], count) in counts.iter().filter(|(_, count)| **count > 0) {
         let length = (*count as usize * BAR).div_ceil(most as usize);
         // Writing to a string cannot fail.
         let _ = writeln!(

@@ -178,7 +178,14 @@ pub(super) fn project(networks: &Networks, checkout: Option<&str>) -> Value {
             "monitoring": {"ipv4_address": Networks::prometheus(networks.monitoring)},
         });
         prometheus["ports"] = published("PROMETHEUS_PORT", PROMETHEUS_PORT, PROMETHEUS_PORT);
-        prometheus["healthcheck"] = health(json!(["CMD", "promtool", "check", "healthy"]));
+        prometheus["healthcheck"] = health(json!([
+            "CMD",
+            "promtool",
+            "query",
+            "instant",
+            format!("http://127.0.0.1:{PROMETHEUS_PORT}"),
+            "vector(1)",
+        ]));
         prometheus
     });
     add("grafana", {
@@ -208,9 +215,9 @@ pub(super) fn project(networks: &Networks, checkout: Option<&str>) -> Value {
         grafana["ports"] = published("GRAFANA_PORT", GRAFANA_PORT, GRAFANA_PORT);
         grafana["healthcheck"] = health(json!([
             "CMD",
-            "wget",
-            "-q",
-            "-O",
+            "curl",
+            "-fsS",
+            "-o",
             "/dev/null",
             format!("http://127.0.0.1:{GRAFANA_PORT}/api/health"),
         ]));
@@ -376,7 +383,7 @@ fn envoy(name: &str) -> Value {
     ]);
     // The image has no HTTP client, but bash.
     let ask = format!(
-        "exec 3<>/dev/tcp/127.0.0.1/{ADMIN_PORT} && printf 'GET /ready HTTP/1.0\\r\\n\\r\\n' >&3 && read -r line <&3 && [[ $$line == *' 200 '* ]]"
+        "exec 3<>/dev/tcp/127.0.0.1/{ADMIN_PORT} && printf 'GET /ready HTTP/1.1\\r\\nHost: envoy\\r\\nConnection: close\\r\\n\\r\\n' >&3 && read -r line <&3 && [[ $$line == *' 200 '* ]]"
     );
     service["healthcheck"] = health(json!(["CMD", "bash", "-c", ask]));
     let done = json!({"condition": "service_completed_successfully"});
