@@ -4,6 +4,7 @@ mod bench;
 mod closed_output;
 mod cold_burst;
 mod demo;
+mod large_policy;
 mod logged_decisions;
 mod prometheus;
 mod readme;

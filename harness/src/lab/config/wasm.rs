@@ -147,6 +147,14 @@ impl Filters {
         &self.tags
     }
 
+    /// The bytes of the documents that the filters get, all together.
+    pub fn policy_bytes(&self) -> usize {
+        match &self.documents {
+            Documents::Unchecked(document) => document.len(),
+            Documents::Slices(slices) => slices.iter().map(|(_, _, slice)| slice.len()).sum(),
+        }
+    }
+
     /// The HTTP filter for `vantage`.
     ///
     /// After a panic Envoy answers 503 and loads the module anew (`FAIL_RELOAD`): a request is

@@ -17,11 +17,15 @@ use crate::lab::child::{ChildProcess, describe_exit};
 
 /// How long an Envoy may take until it is live.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How much longer for each byte of policy: 30 s a megabyte. Five Envoys that start at once on two idle
+/// cores take a sixth of it, most of it for the names of the counters.
+const READY_TIMEOUT_PER_BYTE: Duration = Duration::from_micros(30);
 /// How long `--mode validate` may take.
 const VALIDATE_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How long an Envoy may take to end by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
+
 /// How to run an Envoy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvoyOptions {
@@ -31,6 +35,17 @@ pub struct EnvoyOptions {
     pub log_level: LogLevel,
     /// Environment variables, by name, beside those of this process; none by default.
     pub environment: Vec<(String, OsString)>,
+    /// The bytes of the policies that its filters load before it is live, which say how long it may
+    /// take; 0 by default.
+    pub policy_bytes: usize,
+}
+
+impl EnvoyOptions {
+    /// How long the Envoy may take until it is live: 20 s, and 30 s more for each megabyte of policy.
+    pub fn ready_timeout(&self) -> Duration {
+        let bytes = u32::try_from(self.policy_bytes).unwrap_or(u32::MAX);
+        READY_TIMEOUT + READY_TIMEOUT_PER_BYTE * bytes
+    }
 }
 
 impl Default for EnvoyOptions {
@@ -39,6 +54,7 @@ impl Default for EnvoyOptions {
             concurrency: 1,
             log_level: LogLevel::default(),
             environment: Vec::new(),
+            policy_bytes: 0,
         }
     }
 }
@@ -62,8 +78,8 @@ impl Envoy {
     /// it should say port 0.
     ///
     /// # Errors
-    /// If Envoy ends early or is not live in 20 s: the error names the run folder and quotes the
-    /// lines of the log that matter.
+    /// If Envoy ends early or is not live within [`EnvoyOptions::ready_timeout`]: the error names
+    /// the run folder and quotes the lines of the log that matter.
     pub async fn start(
         binary: &Path,
         folder: &RunFolder,
@@ -98,7 +114,7 @@ impl Envoy {
                     .map(|(name, value)| (name, value)),
             );
         let mut process = ChildProcess::spawn(command, &folder.join(format!("{name}.log")))?;
-        let live = await_live(&mut process, &admin_path).await;
+        let live = await_live(&mut process, &admin_path, options.ready_timeout()).await;
         let admin = live.and_then(|admin| {
             has_all_vms(process.log_path())?;
             Ok(admin)
@@ -239,8 +255,12 @@ fn write_bootstrap(path: &Path, bootstrap: &Value) -> anyhow::Result<()> {
 
 /// Waits for the file that Envoy writes once the admin port is bound, so that port 0 cannot race,
 /// and then for `/ready`. The error completes the sentence "Envoy `name` …".
-async fn await_live(process: &mut ChildProcess, admin_path: &Path) -> anyhow::Result<Admin> {
-    let deadline = Instant::now() + READY_TIMEOUT;
+async fn await_live(
+    process: &mut ChildProcess,
+    admin_path: &Path,
+    timeout: Duration,
+) -> anyhow::Result<Admin> {
+    let deadline = Instant::now() + timeout;
     let mut last = "it never opened its admin port".to_owned();
     loop {
         if let Some(status) = process.try_wait()? {
@@ -259,7 +279,7 @@ async fn await_live(process: &mut ChildProcess, admin_path: &Path) -> anyhow::Re
             }
         }
         if Instant::now() >= deadline {
-            bail!("is not live after {} s: {last}", READY_TIMEOUT.as_secs());
+            bail!("is not live after {} s: {last}", timeout.as_secs());
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }

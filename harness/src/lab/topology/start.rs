@@ -309,7 +309,11 @@ impl Plan<'_> {
     }
 
     async fn start_envoy(&self, name: &str, bootstrap: &Value) -> anyhow::Result<Envoy> {
-        let options = EnvoyOptions::default();
+        let filters = self.options.filters.as_ref();
+        let options = EnvoyOptions {
+            policy_bytes: filters.map_or(0, Filters::policy_bytes),
+            ..EnvoyOptions::default()
+        };
         Envoy::start(&self.options.envoy, self.run, name, bootstrap, &options).await
     }
 
