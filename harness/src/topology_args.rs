@@ -49,6 +49,7 @@ impl TopologyArgs {
             None
         };
         let topology = TopologyOptions {
+            live: false,
             run: run.to_owned(),
             envoy,
             filters,

@@ -18,6 +18,8 @@ pub struct Live {
     /// What of the policy stands in the static configuration of the Envoys, too.
     tags: Tags,
     cidrs: Vec<IpNet>,
+    /// See [`Filters::resources`].
+    update: u8,
 }
 
 impl Live {
@@ -27,14 +29,20 @@ impl Live {
     /// # Errors
     /// If a file cannot be written.
     pub fn start(policy: &PolicyFile, modules: PathBuf, folder: PathBuf) -> anyhow::Result<Self> {
-        let live = Self {
+        let live = Self::of(policy, modules, folder);
+        live.write(policy)?;
+        Ok(live)
+    }
+
+    /// The filters of `policy` that are in `folder` already.
+    pub fn of(policy: &PolicyFile, modules: PathBuf, folder: PathBuf) -> Self {
+        Self {
             folder,
             modules,
             tags: policy.policy.tags.clone(),
             cidrs: policy.policy.mesh.cidrs.clone(),
-        };
-        live.write(policy)?;
-        Ok(live)
+            update: 0,
+        }
     }
 
     /// Gives the Envoys the filters of another policy.
@@ -54,11 +62,12 @@ impl Live {
                  keeps names from leading there: start again to change it"
             );
         }
+        self.update = self.update.wrapping_add(1);
         self.write(policy)
     }
 
     fn write(&self, policy: &PolicyFile) -> anyhow::Result<()> {
-        for (name, text) in Filters::new(self.modules.clone(), policy).resources() {
+        for (name, text) in Filters::new(self.modules.clone(), policy).resources(self.update) {
             paths::write_atomically(&self.folder.join(name), text.as_bytes())?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Context;
-use meridian_policy::{ConfigError, Document, Policy, StringList};
+use meridian_policy::{ConfigError, Document, Policy, StringList, Vantage};
 use serde_json::Value;
 
 use crate::policy::yaml::{self, TooLarge};
@@ -51,6 +51,13 @@ impl PolicyFile {
     pub fn revision(&self) -> u64 {
         let hash = || meridian_policy::revision(self.json.to_string().as_bytes());
         self.policy.revision.unwrap_or_else(hash)
+    }
+
+    /// How many rules it has, in all sections.
+    pub fn rules(&self) -> usize {
+        let sections = Vantage::ALL.iter();
+        let rules = sections.map(|vantage| self.policy.section(*vantage).rules.len());
+        rules.sum()
     }
 
     /// Reads the file; `None` is the sample policy.

@@ -43,6 +43,7 @@ async fn start() -> Topology {
     let (modules, envoy) = prepared.await.unwrap().unwrap();
     let policy = PolicyFile::parse(POLICY.as_bytes()).unwrap();
     let options = TopologyOptions {
+        live: false,
         run: "test-burst".to_owned(),
         envoy,
         filters: Some(Filters::new(modules, &policy)),

@@ -59,6 +59,7 @@ async fn ten_thousand_rules_in_each_section_start_in_the_time_that_their_size_gi
     assert!(allowed <= Duration::from_secs(21) + more, "{allowed:?}");
 
     let topology = Topology::start(&TopologyOptions {
+        live: false,
         run: "test-large".to_owned(),
         envoy,
         filters: Some(filters),

@@ -32,6 +32,7 @@ async fn start(run: &str, policy: Value) -> Topology {
     let (envoy, modules) = parts.await.unwrap();
     let policy = PolicyFile::parse(policy.to_string().as_bytes()).unwrap();
     let options = TopologyOptions {
+        live: false,
         run: run.to_owned(),
         envoy,
         filters: Some(Filters::new(modules, &policy)),

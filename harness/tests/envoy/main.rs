@@ -5,6 +5,7 @@ mod closed_output;
 mod cold_burst;
 mod demo;
 mod large_policy;
+mod live;
 mod logged_decisions;
 mod prometheus;
 mod readme;

@@ -23,6 +23,7 @@ async fn start() -> Topology {
     });
     let (envoy, modules) = parts.await.unwrap();
     let options = TopologyOptions {
+        live: false,
         run: "test-top".to_owned(),
         envoy,
         filters: Some(Filters::new(modules, &PolicyFile::load(None).unwrap())),

@@ -19,6 +19,7 @@ async fn envoy() -> PathBuf {
 
 async fn start(run: &str) -> Topology {
     let options = TopologyOptions {
+        live: false,
         run: run.to_owned(),
         envoy: envoy().await,
         filters: None,
@@ -264,6 +265,7 @@ async fn the_filters_tag_refuse_and_count_on_every_path() {
     });
     let policy = PolicyFile::parse(policy.to_string().as_bytes()).unwrap();
     let options = TopologyOptions {
+        live: false,
         run: "test-filters".to_owned(),
         envoy: envoy().await,
         filters: Some(Filters::new(modules, &policy)),
@@ -401,6 +403,7 @@ async fn topologies_live_side_by_side_and_leave_nothing() {
 async fn a_topology_that_does_not_start_says_where_its_files_are() {
     let policy = PolicyFile::parse(b"{}").unwrap();
     let options = TopologyOptions {
+        live: false,
         run: "test-broken".to_owned(),
         envoy: envoy().await,
         filters: Some(Filters::new("/nonexistent".into(), &policy)),

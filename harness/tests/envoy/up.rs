@@ -18,13 +18,19 @@ fn up_to_be_signalled() {
         return;
     }
     let options = meridian::lab::topology::TopologyOptions {
+        live: false,
         run: "up".to_owned(),
         envoy: meridian::lab::envoy::obtain(None).unwrap(),
         filters: None,
     };
+    let followed = meridian::verbs::up::Followed {
+        file: None,
+        policy: meridian::policy::PolicyFile::load(None).unwrap(),
+        is_watched: false,
+    };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime
-        .block_on(meridian::verbs::up::serve(&options, true))
+        .block_on(meridian::verbs::up::serve(&options, true, &followed))
         .unwrap();
 }
 

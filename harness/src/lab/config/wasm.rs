@@ -1,6 +1,6 @@
 //! The policy filters as Envoy's wasm filters, for HTTP and for connections.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use meridian_policy::{Subject, Tags, Vantage};
@@ -99,10 +99,19 @@ impl Filters {
 
     /// The files that Envoys discover the filters from, with their names: `ROOT_ID.json` each, in JSON an
     /// xDS `DiscoveryResponse` with the filter.
-    pub fn resources(&self) -> Vec<(String, String)> {
+    ///
+    /// `update` counts the policies that the Envoys have got before. While a stream or connection of an
+    /// earlier one lasts, Envoy still has its plugins, and would take one of them for a new one that has
+    /// the same configuration, without telling it: the gauge of the revision would stay that of the policy
+    /// between them. So no two in a row of 256 are alike: white space behind the policy differs.
+    pub fn resources(&self, update: u8) -> Vec<(String, String)> {
         let resource = |(vantage, subject): (Vantage, Subject)| {
             let root_id = root_id(vantage, subject);
-            let filter = self.typed_config(vantage, subject);
+            let mut filter = self.typed_config(vantage, subject);
+            let policy = &mut filter["config"]["configuration"]["value"];
+            if let Value::String(policy) = policy {
+                policy.extend(std::iter::repeat_n(' ', update.into()));
+            }
             let response = json!({"resources": [{
                 "@type": type_url("config.core.v3.TypedExtensionConfig"),
                 "name": discovered_name(&root_id),
@@ -140,6 +149,11 @@ impl Filters {
             measures_ends: policy.metrics.any(),
             discovered: None,
         }
+    }
+
+    /// The folder of the modules as Envoy sees it.
+    pub fn modules(&self) -> &Path {
+        &self.modules
     }
 
     /// Where the policy's tags go.

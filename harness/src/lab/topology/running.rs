@@ -1,7 +1,7 @@
 //! A topology that runs: its parts, and how it ends.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use tokio::task::JoinSet;
@@ -12,6 +12,9 @@ use super::ports::{Doors, Ports};
 use super::roles::Workload;
 use super::servers::{Arrivals, Server};
 use crate::lab::envoy::{Envoy, RunFolder};
+
+/// The folder of the discovered filters in the run folder.
+pub(super) const FILTERS: &str = "filters";
 
 /// The ingress gateway.
 #[derive(Debug)]
@@ -90,6 +93,11 @@ impl Topology {
         [&self.ingress.envoy, &self.egress.envoy]
             .into_iter()
             .chain(self.sidecars.values().map(|sidecar| &sidecar.envoy))
+    }
+
+    /// The folder of the filters, where the Envoys discover them from files.
+    pub fn filters(&self) -> PathBuf {
+        self.run.path().join(FILTERS)
     }
 
     /// The folder with this run's bootstraps, logs, configuration dumps and certificates.

@@ -11,7 +11,7 @@ use super::certificates::Certificates;
 use super::nginx::{Nginx, NginxOptions};
 use super::ports::{Doors, Ports};
 use super::roles::{self, CONSOLE, OUTSIDE, SHOP, WORKLOADS, Workload};
-use super::running::{EgressGateway, IngressGateway, Topology, WorkloadSidecar};
+use super::running::{EgressGateway, FILTERS, IngressGateway, Topology, WorkloadSidecar};
 use super::servers::{Arrivals, Server};
 use crate::lab::config::Proxy;
 use crate::lab::config::access_log::{AccessLog, spans_lack};
@@ -24,7 +24,7 @@ use crate::lab::config::routes::Route;
 use crate::lab::config::sidecar::{Sidecar, service_route};
 use crate::lab::config::wasm::Filters;
 use crate::lab::envoy::{Envoy, EnvoyOptions, RunFolder, Version};
-use crate::lab::programs;
+use crate::lab::{paths, programs};
 
 /// The gateways, and the namespaces that they have to themselves.
 const INGRESS: &str = "istio-ingress";
@@ -39,6 +39,9 @@ pub struct TopologyOptions {
     pub envoy: PathBuf,
     /// The filters of every Envoy, or `None` for the same topology without any.
     pub filters: Option<Filters>,
+    /// True if the Envoys discover the filters from files in [`Topology::filters`], where others can take
+    /// their place; else each configuration has its own.
+    pub live: bool,
 }
 
 impl Topology {
@@ -68,6 +71,7 @@ struct SidecarDoors {
 /// What the configuration of each Envoy is made from.
 struct Plan<'a> {
     options: &'a TopologyOptions,
+    filters: Option<Filters>,
     envoy: Version,
     run: &'a RunFolder,
     certificates: &'a Certificates,
@@ -112,8 +116,19 @@ async fn start(run: RunFolder, options: &TopologyOptions) -> anyhow::Result<Topo
     if let Some(lack) = tags.and_then(|tags| spans_lack(envoy, tags)) {
         eprintln!("Envoy {envoy}: {lack}");
     }
+    let filters = match &options.filters {
+        Some(filters) if options.live => {
+            let folder = run.path().join(FILTERS);
+            for (name, text) in filters.resources(0) {
+                paths::write_atomically(&folder.join(name), text.as_bytes())?;
+            }
+            Some(filters.clone().discovered(folder))
+        }
+        filters => filters.clone(),
+    };
     let plan = Plan {
         options,
+        filters,
         envoy,
         run: &run,
         certificates: &certificates,
@@ -343,7 +358,7 @@ impl Plan<'_> {
             identity: self
                 .certificates
                 .write_identity(file, principal, Some(&service))?,
-            filters: self.options.filters.clone(),
+            filters: self.filters.clone(),
             access_log: AccessLog::File(self.run.path().join(format!("{file}.access.log"))),
             admin: None,
             addresses: vec![address.into(), Ipv6Addr::LOCALHOST.into()],

@@ -77,10 +77,7 @@ async fn follow(mut watch: Watch, mut live: Live, path: &Path) -> anyhow::Result
 }
 
 fn tell(policy: &PolicyFile) {
-    let rules: usize = meridian_policy::Vantage::ALL
-        .iter()
-        .map(|vantage| policy.policy.section(*vantage).rules.len())
-        .sum();
+    let rules = policy.rules();
     let revision = revision_text(policy.revision());
     eprintln!("policy {revision} with {rules} rules is written for the proxies");
 }

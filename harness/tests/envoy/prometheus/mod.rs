@@ -230,6 +230,7 @@ async fn every_alert_fires_on_its_fault_and_not_before() -> anyhow::Result<()> {
     let policy = policy();
     let modules = paths::modules_dir()?;
     let topology = Topology::start(&TopologyOptions {
+        live: false,
         run: "test-prometheus".to_owned(),
         envoy: envoy.clone(),
         filters: Some(Filters::new(modules.clone(), &policy)),

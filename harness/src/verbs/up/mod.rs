@@ -1,13 +1,19 @@
 //! `meridian up`: the local topology, until it is told to end.
 
+mod follow;
+
 use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::lab::live::Live;
 use crate::lab::topology::{Topology, TopologyOptions};
 use crate::output;
 use crate::runtime::{self, Signals};
 use crate::topology_args::TopologyArgs;
+use follow::Follow;
+
+pub use follow::Followed;
 
 /// Run the local topology until Ctrl-C
 ///
@@ -21,6 +27,10 @@ pub struct UpArgs {
     /// Run the same topology without the filters, to compare with
     #[arg(long)]
     pub no_filters: bool,
+    /// Give the filters each change of the --policy file within a second, or tell its errors and leave
+    /// the policy as it is. SIGUSR1 has the file read once more, with and without --watch
+    #[arg(long, requires = "policy", conflicts_with = "no_filters")]
+    pub watch: bool,
 }
 
 /// Prepares the topology and serves it until SIGINT or SIGTERM.
@@ -28,8 +38,14 @@ pub struct UpArgs {
 /// # Errors
 /// As [`TopologyArgs::prepare`] and [`serve`].
 pub fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
-    let prepared = args.topology.prepare("up", !args.no_filters)?;
-    runtime::block_on(serve(&prepared.topology, args.topology.json))
+    let mut prepared = args.topology.prepare("up", !args.no_filters)?;
+    prepared.topology.live = true;
+    let followed = Followed {
+        file: args.topology.policy.clone(),
+        policy: prepared.policy,
+        is_watched: args.watch,
+    };
+    runtime::block_on(serve(&prepared.topology, args.topology.json, &followed))
 }
 
 /// Starts the topology, prints one line on stdout when all of it is ready, or with `json` one
@@ -37,8 +53,13 @@ pub fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// If a part does not start; if an Envoy had ended by itself.
-pub async fn serve(options: &TopologyOptions, json: bool) -> anyhow::Result<ExitCode> {
+pub async fn serve(
+    options: &TopologyOptions,
+    json: bool,
+    followed: &Followed,
+) -> anyhow::Result<ExitCode> {
     let mut end = Signals::new()?;
+    let follow = Follow::new(followed)?;
     eprintln!("starting the topology");
     let topology = tokio::select! {
         topology = Topology::start(options) => topology?,
@@ -55,7 +76,21 @@ pub async fn serve(options: &TopologyOptions, json: bool) -> anyhow::Result<Exit
         output::print(&format!("{description}\n"))?;
     }
     eprintln!("until Ctrl-C");
-    let signal = end.next().await;
+    let tell = |text: &str| eprintln!("{text}");
+    let policies = async {
+        match &options.filters {
+            Some(filters) => {
+                let modules = filters.modules().to_owned();
+                let live = Live::of(&followed.policy, modules, topology.filters());
+                follow.policies(&topology, live, &tell).await
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let signal = tokio::select! {
+        signal = end.next() => signal,
+        never = policies => match never {},
+    };
     eprintln!("{signal}: stopping");
     topology.stop().await?;
     Ok(ExitCode::SUCCESS)
