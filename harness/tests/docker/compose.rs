@@ -150,6 +150,23 @@ fn two_commands_show_the_policy_at_work_and_a_third_leaves_nothing() {
     assert!(body.contains("Meridian"), "{body}");
     assert_eq!(project.ask(3000, "localhost", "/api/health").0, 200);
 
+    let mut top = engine.command(env!("CARGO_BIN_EXE_meridian"));
+    top.args([
+        "top",
+        "--compose",
+        "meridian",
+        "--interval",
+        "300ms",
+        "--json",
+    ]);
+    let top: Value = serde_json::from_str(&succeed(&mut top)).unwrap();
+    let proxies = top["proxies"].as_array().unwrap();
+    assert_eq!(proxies.len(), 5);
+    assert!(
+        proxies.iter().all(|proxy| proxy["error"].is_null()),
+        "{proxies:?}"
+    );
+
     project.compose(&["down", "--volumes"]);
     assert_eq!(engine.docker(["ps", "--all", "--quiet"]), "");
     assert_eq!(engine.docker(["volume", "ls", "--quiet"]), "");

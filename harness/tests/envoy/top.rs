@@ -236,3 +236,112 @@ fn the_terminal_is_given_back_however_it_ends() {
         reader.join().unwrap();
     }
 }
+
+/// A server that answers everything with this, as often as it is asked.
+async fn serve(head: &'static str, body: String) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let response = format!(
+                "HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 4096]).await;
+                // A reader that has had enough goes away.
+                let _ = stream.write_all(response.as_bytes()).await;
+            });
+        }
+    });
+    address
+}
+
+/// The rows of the proxies, in the order of their addresses.
+async fn proxies(addresses: &[&str]) -> Vec<Value> {
+    let output = top(&[addresses, &["--json"]].concat()).await;
+    assert!(output.status.success(), "{output:?}");
+    let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
+    seen["proxies"].as_array().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_proxy_with_a_filter_is_told_apart() {
+    let topology = start().await;
+    let good = topology.ingress.envoy.admin().to_string();
+    let run = meridian::lab::envoy::RunFolder::create("test-top").unwrap();
+    let binary = tokio::task::spawn_blocking(|| meridian::lab::envoy::obtain(None).unwrap());
+    let binary = binary.await.unwrap();
+    let text = std::fs::read_to_string(topology.run_folder().join("ingress.json")).unwrap();
+    let mut bootstrap: Value = serde_json::from_str(&text).unwrap();
+    let listeners = &mut bootstrap["static_resources"]["listeners"];
+    for listener in listeners.as_array_mut().unwrap() {
+        listener["address"]["socket_address"]["port_value"] = json!(0);
+        listener
+            .as_object_mut()
+            .unwrap()
+            .remove("additional_addresses");
+    }
+    // One that has not been told what labels are, and one without a filter.
+    let mut unlabelled = bootstrap.clone();
+    unlabelled.as_object_mut().unwrap().remove("stats_config");
+    let mut unfiltered = bootstrap;
+    unfiltered["static_resources"] = json!({});
+    let options = meridian::lab::envoy::EnvoyOptions::default();
+    let envoy = async |name: &str, bootstrap: &Value| {
+        meridian::lab::envoy::Envoy::start(&binary, &run, name, bootstrap, &options)
+            .await
+            .unwrap()
+    };
+    let unlabelled = envoy("unlabelled", &unlabelled).await;
+    let unfiltered = envoy("unfiltered", &unfiltered).await;
+    let nginx = topology.nginx.as_ref().map(|nginx| nginx.address());
+
+    let page = serve("200 OK", "<html>Welcome</html>".to_owned()).await;
+    let empty = serve("200 OK", String::new()).await;
+    let moved = serve("302 Found\r\nLocation: /login", String::new()).await;
+    let line = "meridian_policy_revision{reporter=\"ingress\"} 1\n";
+    let twice = serve("200 OK", line.repeat(2)).await;
+    let long = format!("meridian_x{{reporter=\"{}", "a".repeat(1 << 20));
+    let broken = serve("200 OK", long).await;
+    let large = serve("200 OK", line.repeat(400_000)).await;
+    let open_metrics = concat!(
+        "# TYPE meridian_requests counter\n",
+        "meridian_requests_total{reporter=\"ingress\",direction=\"north-south\",",
+        "component_type=\"system\",decision=\"allow\",rule=\"a\"} 3 1765.25 # {trace_id=\"1\"} 1 1765.2\n",
+        "{\"meridian_policy_revision\",\"reporter\"=\"ingress\"} 1\n",
+        "{\"other.utf8\",\"a.b\"=\"c\"} 1\n",
+        "# EOF\n",
+    );
+    let open_metrics = serve("200 OK", open_metrics.to_owned()).await;
+
+    let unlabelled = unlabelled.admin().to_string();
+    let unfiltered = unfiltered.admin().to_string();
+    let mut expected = vec![
+        (good, "", ""),
+        (open_metrics, "", ""),
+        (unlabelled, "NO LABELS", "stats_tags"),
+        (unfiltered, "NO FILTER", "attach it"),
+        (page, "NO PROXY", "is this the right port and path?"),
+        (empty, "NO PROXY", "is this the right port and path?"),
+        (moved, "NO ANSWER", "302 Found"),
+        (twice, "NO ANSWER", "the series is there twice"),
+        (broken, "NO ANSWER", "line 1 of the metrics"),
+        (large, "NO ANSWER", "larger than 16 MB"),
+    ];
+    expected.extend(nginx.map(|nginx| (nginx.to_string(), "NO PROXY", "right port")));
+    let addresses: Vec<&str> = expected
+        .iter()
+        .map(|(address, ..)| address.as_str())
+        .collect();
+    let rows = proxies(&addresses).await;
+    for ((address, problem, told), row) in expected.iter().zip(&rows) {
+        assert_eq!(row["address"], **address);
+        assert_eq!(row["problem"], *problem, "{row}");
+        let error = row["error"].as_str().unwrap_or_default();
+        assert!(error.contains(told), "{row}");
+        assert!(error.len() < 400, "{} bytes of error", error.len());
+    }
+}

@@ -1,15 +1,17 @@
-//! Reads the Prometheus text format, as scraped from an Envoy's admin.
+//! Reads the Prometheus text format, as scraped from an Envoy's admin, and OpenMetrics, which Istio's
+//! agent may answer with.
 //!
-//! Strict: a line that the format does not allow is an error, because what is read here is what
-//! the filters' metrics are judged by. Types and help texts are skipped, time stamps dropped.
+//! Strict: a line that the formats do not allow is an error, and a series that is there twice, because
+//! what is read here is what the filters' metrics are judged by. Types, help texts and exemplars are
+//! skipped, time stamps dropped.
 
 mod histogram;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use histogram::Histogram;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 /// One line of a scrape.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,18 +43,24 @@ impl Samples {
     /// Reads a whole scrape.
     ///
     /// # Errors
-    /// At the first line that is neither a comment, nor empty, nor a sample; quotes it.
+    /// At the first line that is neither a comment, nor empty, nor a sample, or is of a series that was
+    /// there before; quotes the beginning of it.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let mut samples = Vec::new();
+        let mut samples: Vec<Sample> = Vec::new();
+        let mut series = BTreeSet::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            samples.push(
-                parse_sample(line)
-                    .with_context(|| format!("line {} of the metrics: `{line}`", index + 1))?,
-            );
+            let sample = parse_sample(line).and_then(|sample| {
+                let is_new = series.insert((sample.name.clone(), sample.labels.clone()));
+                ensure!(is_new, "the series is there twice");
+                Ok(sample)
+            });
+            samples.push(sample.with_context(|| {
+                format!("line {} of the metrics: `{}`", index + 1, beginning(line))
+            })?);
         }
         Ok(Self { samples })
     }
@@ -102,28 +110,49 @@ impl Samples {
     }
 }
 
-/// `name{label="value",...} value [time stamp]`
+/// Enough of a line to find it.
+fn beginning(line: &str) -> String {
+    const QUOTED: usize = 80;
+    match line.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+/// `name{label="value",...} value [time stamp] [# exemplar]`, or `{"name",label="value",...} value ...`
 fn parse_sample(line: &str) -> anyhow::Result<Sample> {
-    let (name, rest) = split_name(line, ":")?;
-    let (labels, rest) = match rest.trim_start().strip_prefix('{') {
-        Some(rest) => parse_labels(rest)?,
-        None => (BTreeMap::new(), rest),
+    let (name, labels, rest) = match line.strip_prefix("{\"") {
+        Some(quoted) => {
+            let (name, rest) = parse_quoted(quoted)?;
+            let rest = rest.trim_start();
+            let rest = rest.strip_prefix(',').unwrap_or(rest);
+            let (labels, rest) = parse_labels(rest)?;
+            (name, labels, rest)
+        }
+        None => {
+            let (name, rest) = split_name(line, ":")?;
+            let (labels, rest) = match rest.trim_start().strip_prefix('{') {
+                Some(rest) => parse_labels(rest)?,
+                None => (BTreeMap::new(), rest),
+            };
+            (name.to_owned(), labels, rest)
+        }
     };
-    let mut fields = rest.split_whitespace();
+    let mut fields = rest.split_whitespace().take_while(|field| *field != "#");
     let value = fields.next().context("the value is missing")?;
     let value = value
         .parse()
         .with_context(|| format!("`{value}` is not a number"))?;
     if let Some(stamp) = fields.next() {
         stamp
-            .parse::<i64>()
+            .parse::<f64>()
             .with_context(|| format!("`{stamp}` is not a time stamp"))?;
     }
     if let Some(more) = fields.next() {
         bail!("`{more}` follows the sample");
     }
     Ok(Sample {
-        name: name.to_owned(),
+        name,
         labels,
         value,
     })
@@ -137,14 +166,20 @@ fn parse_labels(mut rest: &str) -> anyhow::Result<(BTreeMap<String, String>, &st
         if let Some(rest) = rest.strip_prefix('}') {
             return Ok((labels, rest));
         }
-        let (label, after) = split_name(rest, "")?;
+        let (label, after) = match rest.strip_prefix('"') {
+            Some(quoted) => parse_quoted(quoted)?,
+            None => {
+                let (label, after) = split_name(rest, "")?;
+                (label.to_owned(), after)
+            }
+        };
         let after = after.trim_start();
         let after = after
             .strip_prefix('=')
             .and_then(|after| after.trim_start().strip_prefix('"'))
             .with_context(|| format!("`=\"` must follow the label `{label}`"))?;
         let (value, after) = parse_quoted(after)?;
-        if labels.insert(label.to_owned(), value).is_some() {
+        if labels.insert(label.clone(), value).is_some() {
             bail!("the label `{label}` is there twice");
         }
         let after = after.trim_start();
@@ -182,7 +217,7 @@ fn split_name<'a>(text: &'a str, further: &str) -> anyhow::Result<(&'a str, &'a 
         .unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-        bail!("a name must begin where `{text}` begins");
+        bail!("a name must begin where `{}` begins", beginning(text));
     }
     Ok((name, rest))
 }

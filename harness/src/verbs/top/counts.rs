@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::target::ScrapeTarget;
+use super::target::{ScrapeTarget, WrongTarget};
 use crate::lab::prometheus::{Sample, Samples};
 use meridian_metrics::{DURATION, POLICY_REVISION, POLICY_RULES};
 
@@ -21,6 +21,8 @@ pub(super) struct Count {
     last: f64,
     /// Since the proxy started or the view was reset. A restart of the proxy does not lower it.
     pub(super) total: f64,
+    /// The total when the proxy's policy was seen to change.
+    settled: Option<f64>,
     /// A second, between the last two scrapes that the proxy answered.
     pub(super) rate: f64,
 }
@@ -34,11 +36,21 @@ pub(super) struct Proxy {
     pub(super) gauges: BTreeMap<SeriesKey, f64>,
     /// Why it did not answer the last scrape.
     pub(super) error: Option<String>,
+    /// Set if it answered, and not as a proxy with a filter does.
+    pub(super) wrong: Option<WrongTarget>,
     /// Whether it was seen to count from the beginning again.
     pub(super) restarts: u64,
     /// What the buckets gained, by scrape, within [`WINDOW`].
     recent: VecDeque<(Instant, BTreeMap<SeriesKey, f64>)>,
     answered: Option<Instant>,
+}
+
+impl Count {
+    /// Whether nothing was counted since the policy changed: then it may be of a rule that the new one
+    /// has no more, since Envoy keeps a series until it restarts.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.is_some_and(|settled| settled >= self.total)
+    }
 }
 
 impl Proxy {
@@ -48,6 +60,7 @@ impl Proxy {
             counts: BTreeMap::new(),
             gauges: BTreeMap::new(),
             error: None,
+            wrong: None,
             restarts: 0,
             recent: VecDeque::new(),
             answered: None,
@@ -67,6 +80,7 @@ impl Proxy {
             Ok(samples) => self.count(at, &samples),
             Err(error) => {
                 self.error = Some(format!("{error:#}"));
+                self.wrong = error.downcast_ref().copied();
                 // What it counts now is not known; what it counted then is.
                 for count in self.counts.values_mut() {
                     count.rate = 0.0;
@@ -119,8 +133,14 @@ impl Proxy {
             }
         }
         self.recent.push_back((at, gained));
+        if revisions(&self.gauges) != revisions(&gauges) && !self.gauges.is_empty() {
+            for count in self.counts.values_mut() {
+                count.settled = Some(count.total);
+            }
+        }
         self.gauges = gauges;
         self.error = None;
+        self.wrong = None;
         self.answered = Some(at);
     }
 
@@ -138,6 +158,14 @@ impl Proxy {
         let gains = self.recent.iter().flat_map(|(_, gained)| gained);
         gains.map(|(key, gain)| (key, *gain))
     }
+}
+
+/// The revisions among the gauges, by their labels.
+fn revisions(gauges: &BTreeMap<SeriesKey, f64>) -> Vec<(&SeriesKey, &f64)> {
+    let gauges = gauges.iter();
+    gauges
+        .filter(|((name, _), _)| name == POLICY_REVISION.name)
+        .collect()
 }
 
 fn is_gauge(sample: &Sample) -> bool {

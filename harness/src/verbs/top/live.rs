@@ -18,14 +18,14 @@ use super::view::{View, Wish};
 
 /// Shows the proxies until a key or a signal ends it. The terminal is as it was afterwards, even
 /// after a panic.
-pub(super) async fn run(proxies: Vec<Proxy>, interval: Duration) -> anyhow::Result<()> {
+pub(super) async fn run(proxies: Vec<Proxy>, interval: Duration, all: bool) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     // With a panic hook that gives the terminal back.
     let mut terminal = ratatui::try_init().context("the terminal cannot be drawn on")?;
     let result = tokio::select! {
-        result = watch(&mut terminal, proxies, interval) => result,
+        result = watch(&mut terminal, proxies, interval, all) => result,
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
         _ = hang_up.recv() => Ok(()),
@@ -38,6 +38,7 @@ async fn watch(
     terminal: &mut ratatui::DefaultTerminal,
     mut proxies: Vec<Proxy>,
     interval: Duration,
+    all: bool,
 ) -> anyhow::Result<()> {
     let mut keys = read_keys();
     let mut answers = scrape_on(
@@ -45,7 +46,7 @@ async fn watch(
         interval,
     );
     let mut view = View {
-        snapshot: Snapshot::of(&proxies),
+        snapshot: Snapshot::of(&proxies, all),
         interval,
         selected: 0,
         sort: Sort::Rate,
@@ -64,7 +65,7 @@ async fn watch(
                         Wish::Quit => return Ok(()),
                         Wish::Reset => {
                             proxies.iter_mut().for_each(Proxy::reset);
-                            view.snapshot = Snapshot::of(&proxies);
+                            view.snapshot = Snapshot::of(&proxies, all);
                         }
                     }
                 }
@@ -75,7 +76,7 @@ async fn watch(
             Some(scraped) = answers.recv() => {
                 take(&mut proxies, scraped);
                 if !view.paused {
-                    view.snapshot = Snapshot::of(&proxies);
+                    view.snapshot = Snapshot::of(&proxies, all);
                 }
             }
         }

@@ -10,22 +10,25 @@ mod scrape;
 mod snapshot;
 mod tables;
 mod target;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod view;
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::Args;
+use clap::{Args, ValueHint};
 use serde_json::json;
 
 pub use snapshot::{Counted, FlowCounts, Latency, ProxyState, Responses, Snapshot};
 pub use target::ScrapeTarget;
 
 use crate::output;
+use crate::policy::PolicyFile;
 use crate::runtime;
 use crate::text::visible::visible;
 use counts::Proxy;
@@ -45,13 +48,34 @@ pub struct TopArgs {
     /// Like --once, but print one JSON object
     #[arg(long)]
     pub json: bool,
+    /// Show the counts of rules, too, in which nothing was counted since the proxy's policy changed:
+    /// Envoy keeps those of rules that are gone until it restarts
+    #[arg(long)]
+    pub all: bool,
     /// Rows per section, when printed as text
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     pub rows: usize,
     /// Envoy admin or Prometheus endpoints: HOST:PORT or a URL, whose path defaults to
     /// /stats/prometheus
-    #[arg(value_name = "ADDRESS", required = true)]
+    #[arg(value_name = "ADDRESS", required_unless_present_any = ["targets", "compose", "kubectl"])]
     pub addresses: Vec<ScrapeTarget>,
+    /// Scrape the targets in this file, too: JSON or YAML as Prometheus' file_sd_configs read it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub targets: Option<PathBuf>,
+    /// Scrape the proxies of this running compose project, too: its name, `meridian` for those that
+    /// `render compose` writes
+    #[arg(long, value_name = "PROJECT")]
+    pub compose: Option<String>,
+    /// Scrape nothing: print the `kubectl port-forward` commands for a pod of each gateway of --policy,
+    /// and the `top` command to run then
+    #[arg(long, conflicts_with_all = ["addresses", "targets", "compose", "once", "json"])]
+    pub kubectl: bool,
+    /// The policy whose gateways --kubectl looks for [default: the sample policy]
+    #[arg(long, value_name = "FILE", requires = "kubectl", value_hint = ValueHint::FilePath)]
+    pub policy: Option<PathBuf>,
+    /// With --kubectl, a namespace with sidecars; may be repeated
+    #[arg(long, value_name = "NAMESPACE", requires = "kubectl")]
+    pub namespace: Vec<String>,
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
@@ -78,12 +102,24 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 /// If no proxy answers at the beginning, or, with `once`, at the end; if there is no terminal to
 /// draw on.
 pub fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
+    if args.kubectl {
+        let policy = PolicyFile::load(args.policy.as_deref())?;
+        output::print(&targets::kubectl(&policy, &args.namespace)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     runtime::block_on(show(args))
 }
 
 async fn show(args: &TopArgs) -> anyhow::Result<ExitCode> {
+    let mut named = args.addresses.clone();
+    if let Some(file) = &args.targets {
+        named.extend(targets::of_file(file)?);
+    }
+    if let Some(project) = &args.compose {
+        named.extend(targets::of_compose(project)?);
+    }
     let mut addresses: Vec<&ScrapeTarget> = Vec::new();
-    for address in &args.addresses {
+    for address in &named {
         // Twice would be counted twice.
         if !addresses.contains(&address) {
             addresses.push(address);
@@ -94,14 +130,14 @@ async fn show(args: &TopArgs) -> anyhow::Result<ExitCode> {
     scrape_into(&mut proxies, args.interval).await;
     one_must_answer(&proxies)?;
     if is_live {
-        live::run(proxies, args.interval).await?;
+        live::run(proxies, args.interval, args.all).await?;
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!("scraping again in {:?}, for the rates", args.interval);
     tokio::time::sleep(args.interval).await;
     scrape_into(&mut proxies, args.interval).await;
     one_must_answer(&proxies)?;
-    let snapshot = Snapshot::of(&proxies);
+    let snapshot = Snapshot::of(&proxies, args.all);
     if args.json {
         let mut value = json!({"interval_seconds": args.interval.as_secs_f64()});
         if let (Some(into), serde_json::Value::Object(from)) =

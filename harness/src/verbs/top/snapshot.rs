@@ -30,6 +30,9 @@ pub struct Snapshot {
     pub proxies: Vec<ProxyState>,
     /// How many different policies the proxies run; 0 if none says.
     pub policies: usize,
+    /// Rows of rules that are left out, because nothing was counted in them since their proxy's policy
+    /// changed.
+    pub settled: usize,
 }
 
 /// Requests of one flow, as one kind of reporter saw them. A request passes several reporters, so
@@ -114,8 +117,10 @@ pub struct Responses {
 pub struct ProxyState {
     /// Where it is scraped.
     pub address: String,
-    /// Why it did not answer; null if it did.
+    /// Why it did not answer, or why its answer is not that of a proxy with a filter; null if it is.
     pub error: Option<String>,
+    /// The same in two words: `NO ANSWER`, `NO PROXY`, `NO FILTER` or `NO LABELS`; empty if all is well.
+    pub problem: &'static str,
     /// The vantages that it reports.
     pub reporters: Vec<String>,
     /// The first 48 bits of its policies' SHA-256, in hexadecimal: one, unless an update is
@@ -133,8 +138,10 @@ pub struct ProxyState {
 
 impl Snapshot {
     /// Adds the proxies up.
-    pub(super) fn of(proxies: &[Proxy]) -> Self {
-        let all = Series { proxies };
+    ///
+    /// With `settled`, also what was counted before a policy changed, and nothing since.
+    pub(super) fn of(proxies: &[Proxy], settled: bool) -> Self {
+        let all = Series { proxies, settled };
         let mut refusals = all.counted(REQUESTS.name, Some("deny"), "requests");
         refusals.extend(all.counted(CONNECTIONS.name, Some("deny"), "connections"));
         let proxies = all.states();
@@ -147,6 +154,7 @@ impl Snapshot {
             connections: all.counted(CONNECTIONS.name, None, ""),
             callers: all.counted(CALLERS.name, None, ""),
             policies: policies.len(),
+            settled: all.left_out(),
             proxies,
         }
     }
@@ -155,6 +163,8 @@ impl Snapshot {
 /// Every series of every proxy.
 struct Series<'p> {
     proxies: &'p [Proxy],
+    /// Whether series are shown that have not moved since their proxy's policy changed.
+    settled: bool,
 }
 
 type Labels = BTreeMap<String, String>;
@@ -237,6 +247,9 @@ impl<'p> Series<'p> {
     fn counted(&self, name: &'p str, decision: Option<&str>, of: &'static str) -> Vec<Counted> {
         let mut rows: BTreeMap<[String; 5], Count> = BTreeMap::new();
         for (labels, count) in self.of(name) {
+            if count.is_settled() && !self.settled {
+                continue;
+            }
             let key = [
                 "reporter",
                 "direction",
@@ -266,6 +279,18 @@ impl<'p> Series<'p> {
             },
         )
         .collect()
+    }
+
+    /// Series of rules that are not shown.
+    fn left_out(&self) -> usize {
+        if self.settled {
+            return 0;
+        }
+        [REQUESTS.name, CONNECTIONS.name, DRY_RUN.name, CALLERS.name]
+            .iter()
+            .flat_map(|name| self.of(name))
+            .filter(|(labels, count)| labels.contains_key("rule") && count.is_settled())
+            .count()
     }
 
     fn responses(&self) -> Vec<Responses> {
@@ -335,6 +360,11 @@ fn state(proxy: &Proxy) -> ProxyState {
     ProxyState {
         address: proxy.target.to_string(),
         error: proxy.error.clone(),
+        problem: match (&proxy.error, proxy.wrong) {
+            (None, _) => "",
+            (Some(_), Some(wrong)) => wrong.title(),
+            (Some(_), None) => "NO ANSWER",
+        },
         reporters: reporters.into_iter().collect(),
         revisions: revisions.into_iter().collect(),
         differs: false,

@@ -201,7 +201,7 @@ fn responses(snapshot: &Snapshot, sort: Sort) -> Table {
 fn proxies(snapshot: &Snapshot) -> Table {
     let row = |proxy: &ProxyState| {
         let state = match &proxy.error {
-            Some(error) => format!("NO ANSWER: {}", visible(error)),
+            Some(error) => format!("{}: {}", proxy.problem, visible(error)),
             None if proxy.differs => "POLICY DIFFERS".to_owned(),
             None if proxy.restarts > 0 => format!("ok, {} restarts seen", proxy.restarts),
             None => "ok".to_owned(),
@@ -319,6 +319,12 @@ pub(super) fn plain(snapshot: &Snapshot, limit: usize) -> String {
             text.push('\n');
         }
         plain_table(&mut text, &table, limit);
+    }
+    if snapshot.settled > 0 {
+        text.push_str(&format!(
+            "\n{} series of rules have not moved since the policy changed and are left out; --all shows them\n",
+            snapshot.settled
+        ));
     }
     text
 }

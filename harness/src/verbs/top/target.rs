@@ -4,11 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use http_body_util::{BodyExt, Empty, Limited};
+use anyhow::bail;
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
+use meridian_metrics::METRICS;
 use tokio::net::TcpStream;
 
 use crate::lab::prometheus::Samples;
@@ -17,8 +18,11 @@ use crate::lab::prometheus::Samples;
 /// a proxy of a large mesh has a hundred thousand of them.
 const PATH: &str = "/stats/prometheus?filter=meridian_";
 
-/// The largest answer that is read: a thousand times what the filters' own metrics take.
-const LIMIT: usize = 64 << 20;
+/// What tells an Envoy from other servers, where it has no filter: part of a stat of each.
+const ENVOY: &str = "/stats/prometheus?filter=server.live";
+
+/// The largest answer that is read: two hundred times what the filters' own metrics take.
+const LIMIT: usize = 16 << 20;
 
 /// An address to scrape.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,28 +88,44 @@ impl ScrapeTarget {
     /// The filters' metrics of the proxy.
     ///
     /// # Errors
-    /// If there is no complete answer within `deadline`, its status is not 200, or one of our lines
-    /// in it is not of the Prometheus text format.
+    /// If there is no complete answer that is read within `deadline`, its status is not 200, one of our
+    /// lines in it is not of the Prometheus text format, or there is none: then it says what that is.
     pub(super) async fn scrape(&self, deadline: Duration) -> anyhow::Result<Samples> {
-        let text = match tokio::time::timeout(deadline, self.get()).await {
-            Ok(text) => text?,
+        match tokio::time::timeout(deadline, self.read()).await {
+            Ok(samples) => samples,
             Err(_) => bail!("no answer in {deadline:?}"),
-        };
-        // Whatever else is served there need not be read, and may be of a newer format.
-        let ours: String = text
-            .split_inclusive('\n')
-            .filter(|line| line.starts_with("meridian_"))
-            .collect();
-        Samples::parse(&ours)
+        }
     }
 
-    async fn get(&self) -> anyhow::Result<String> {
+    async fn read(&self) -> anyhow::Result<Samples> {
+        let text = self.get(&self.path).await?;
+        let lines: Lines = tokio::task::spawn_blocking(move || Lines::of(&text)).await?;
+        if lines.are_plain {
+            return Err(WrongTarget::Unlabelled.into());
+        }
+        if !lines.ours.is_empty() {
+            let ours = lines.ours;
+            return tokio::task::spawn_blocking(move || Samples::parse(&ours)).await?;
+        }
+        let is_envoy = lines.are_envoys
+            || self.path == PATH
+                && self
+                    .get(ENVOY)
+                    .await
+                    .is_ok_and(|text| Lines::of(&text).are_envoys);
+        Err(match is_envoy {
+            true => WrongTarget::Unfiltered.into(),
+            false => WrongTarget::Foreign.into(),
+        })
+    }
+
+    async fn get(&self, path: &str) -> anyhow::Result<String> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // Its errors come out of the request as well.
         let connection = tokio::spawn(connection);
-        let request = Request::get(&self.path)
+        let request = Request::get(path)
             .header(header::HOST, format!("{}:{}", self.host, self.port))
             .header(header::CONNECTION, "close")
             .body(Empty::<Bytes>::new())?;
@@ -116,10 +136,88 @@ impl ScrapeTarget {
         }
         let body = Limited::new(response.into_body(), LIMIT).collect().await;
         connection.abort();
-        let body = body
-            .map_err(|error| anyhow::anyhow!("{error}"))
-            .context("the answer broke off")?;
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => anyhow::anyhow!("its answer is larger than {} MB", LIMIT >> 20),
+            false => anyhow::anyhow!("the answer broke off: {error}"),
+        })?;
         Ok(String::from_utf8_lossy(&body.to_bytes()).into_owned())
+    }
+}
+
+/// A target that answers, and not with what a proxy with a filter has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WrongTarget {
+    /// Something else than an Envoy.
+    Foreign,
+    /// An Envoy without the filter.
+    Unfiltered,
+    /// An Envoy that has not been told which part of a stat's name is a label.
+    Unlabelled,
+}
+
+impl WrongTarget {
+    /// The same in two words.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Foreign => "NO PROXY",
+            Self::Unfiltered => "NO FILTER",
+            Self::Unlabelled => "NO LABELS",
+        }
+    }
+}
+
+impl fmt::Display for WrongTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Foreign => {
+                "no metrics of an Envoy: is this the right port and path? Envoy's admin has \
+                 /stats/prometheus, and so has port 15090 of Istio's proxies"
+            }
+            Self::Unfiltered => {
+                "an Envoy without the filter: attach it, or look into its log if it should have one"
+            }
+            Self::Unlabelled => {
+                "the labels are still in the metrics' names: give Envoy the `stats_tags` that `meridian \
+                 render envoy` writes, or Istio the `extraStatTags` of `meridian render istio`"
+            }
+        })
+    }
+}
+
+impl std::error::Error for WrongTarget {}
+
+/// What the lines of an answer are.
+struct Lines {
+    /// Those of our metrics. Whatever else is served there need not be read.
+    ours: String,
+    /// Whether our metrics are there under Envoy's own names for them.
+    are_plain: bool,
+    /// Whether an Envoy's other metrics are there.
+    are_envoys: bool,
+}
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let mut lines = Self {
+            ours: String::new(),
+            are_plain: false,
+            are_envoys: false,
+        };
+        for line in text
+            .split_inclusive('\n')
+            .filter(|line| !line.starts_with('#'))
+        {
+            let name = line.split(['{', ' ']).next().unwrap_or_default();
+            if line.starts_with("meridian_") || line.starts_with("{\"meridian_") {
+                lines.ours.push_str(line);
+            } else if METRICS.iter().any(|metric| name.contains(metric.name)) {
+                // The labels come first in the name of a stat.
+                lines.are_plain = true;
+            } else if name.starts_with("envoy_") {
+                lines.are_envoys = true;
+            }
+        }
+        lines
     }
 }
 

@@ -78,7 +78,7 @@ meridian_policy_revision{reporter="egress"} 11256099
 
 #[test]
 fn the_text_has_every_section_and_nothing_that_moves_the_cursor() {
-    let text = tables::plain(&Snapshot::of(&proxies()), 10);
+    let text = tables::plain(&Snapshot::of(&proxies(), false), 10);
     let expected = r"Traffic
   flow            reporter requests   /s denied app system p50 p95 p99 ms of
   north-south in  ingress        38 12.0      8  30      8  55  96     99 1m
@@ -120,7 +120,7 @@ Proxies
 fn a_tie_of_policies_marks_both() {
     let mut proxies = proxies();
     proxies.remove(1);
-    let snapshot = Snapshot::of(&proxies);
+    let snapshot = Snapshot::of(&proxies, false);
     assert_eq!(snapshot.policies, 2);
     let differ: Vec<bool> = snapshot.proxies.iter().map(|proxy| proxy.differs).collect();
     assert_eq!(differ, [true, true, false]);
@@ -128,7 +128,7 @@ fn a_tie_of_policies_marks_both() {
 
 #[test]
 fn the_text_says_how_many_rows_it_leaves_out() {
-    let text = tables::plain(&Snapshot::of(&proxies()), 1);
+    let text = tables::plain(&Snapshot::of(&proxies(), false), 1);
     assert!(text.contains("default"), "{text}");
     assert!(!text.contains("0.5 connections"), "{text}");
     assert!(text.contains("  and 2 more\n"), "{text}");
@@ -136,7 +136,7 @@ fn the_text_says_how_many_rows_it_leaves_out() {
 
 fn drawn(width: u16, height: u16, selected: usize) -> String {
     let mut view = View {
-        snapshot: Snapshot::of(&proxies()),
+        snapshot: Snapshot::of(&proxies(), false),
         interval: Duration::from_secs(2),
         selected,
         sort: Sort::Count,
@@ -210,4 +210,39 @@ fn an_interval_has_a_unit_and_bounds() {
     ] {
         assert_eq!(parsed(wrong), None, "{wrong}");
     }
+}
+
+#[test]
+fn rules_that_stand_still_since_the_policy_changed_are_left_out() {
+    let target = "127.0.0.1:1".parse().unwrap();
+    let mut proxies = [Proxy::new(target)];
+    let scrape = |revision: u64, gone: u64, stays: u64| {
+        let line = |rule: &str, count: u64| {
+            format!(
+                "meridian_requests_total{{reporter=\"ingress\",direction=\"north-south\",decision=\"deny\",rule=\"{rule}\"}} {count}\n"
+            )
+        };
+        let text = format!(
+            "meridian_policy_revision{{reporter=\"ingress\"}} {revision}\n{}{}",
+            line("gone", gone),
+            line("stays", stays)
+        );
+        Samples::parse(&text)
+    };
+    let rules = |proxies: &[Proxy], all: bool| -> Vec<String> {
+        let snapshot = Snapshot::of(proxies, all);
+        snapshot.refusals.into_iter().map(|row| row.rule).collect()
+    };
+    let at = Instant::now();
+    proxies[0].take(at, scrape(1, 5, 5));
+    assert_eq!(rules(&proxies, false), ["gone", "stays"]);
+    proxies[0].take(at, scrape(2, 5, 5));
+    assert_eq!(Snapshot::of(&proxies, false).settled, 2);
+    proxies[0].take(at, scrape(2, 5, 6));
+    assert_eq!(rules(&proxies, false), ["stays"]);
+    assert_eq!(rules(&proxies, true), ["gone", "stays"]);
+    let text = tables::plain(&Snapshot::of(&proxies, false), 10);
+    assert!(text.ends_with("1 series of rules have not moved since the policy changed and are left out; --all shows them\n"), "{text}");
+    // What all requests add up to is what was counted.
+    assert_eq!(Snapshot::of(&proxies, false).traffic[0].denied, 11.0);
 }
