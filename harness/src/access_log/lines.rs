@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::{self, BufRead};
 
+use jiff::Timestamp;
+
 use super::Entry;
 
 /// The longest line that is read, in bytes. Envoy takes 60 KiB of request headers by default.
@@ -37,6 +39,8 @@ pub struct Malformed {
 pub enum Problem {
     /// It has no JSON object, such as what a proxy prints of itself between its entries.
     NoObject,
+    /// What stands before its JSON object is nothing that a container runtime writes there.
+    Prefix,
     /// What begins like a JSON object is none.
     Json(serde_json::Error),
     /// The object has nothing of an access log.
@@ -52,6 +56,9 @@ impl fmt::Display for Malformed {
         write!(f, "{}:{}: ", self.log, self.line)?;
         match &self.problem {
             Problem::NoObject => f.write_str("has no JSON object"),
+            Problem::Prefix => f.write_str(
+                "has before its JSON object what no container runtime writes: cut it off first",
+            ),
             Problem::Json(error) => write!(f, "is not JSON: {error}"),
             Problem::NoEntry => f.write_str("is JSON, but no entry of an access log"),
             Problem::TooLong => write!(f, "is longer than {MAX_LINE} bytes"),
@@ -62,8 +69,8 @@ impl fmt::Display for Malformed {
 
 /// Reads every line of `stream`, calls `each` with every entry, and adds what it found to `summary`.
 ///
-/// An entry is the JSON object of a line. What stands before it is passed over: the time, stream and
-/// tag of a container runtime, or the name of a pod.
+/// An entry is the JSON object of a line. Before it may stand what [`is_prefix`] knows; an object behind
+/// anything else is text of a client's or of another program's.
 ///
 /// No line stops it, and it keeps no more than one of at most 1 MiB. A stream that breaks in the
 /// middle is a malformed line like another, its last.
@@ -115,12 +122,46 @@ fn parse(line: &[u8]) -> Result<Option<Entry<'_>>, Problem> {
         return Ok(None);
     }
     let start = memchr::memchr(b'{', line).ok_or(Problem::NoObject)?;
-    let entry: Entry<'_> = serde_json::from_slice(&line[start..]).map_err(Problem::Json)?;
+    let (prefix, object) = line.split_at(start);
+    if !is_prefix(prefix) {
+        return Err(Problem::Prefix);
+    }
+    let entry: Entry<'_> = serde_json::from_slice(object).map_err(Problem::Json)?;
     if entry.is_telling() {
         Ok(Some(entry))
     } else {
         Err(Problem::NoEntry)
     }
+}
+
+/// True for nothing, and for what is written before a container's line: `[pod/NAME/CONTAINER]` by
+/// kubectl, `NAME |` by Compose, the time with `--timestamps`, and time, stream and tag by a container
+/// runtime.
+fn is_prefix(prefix: &[u8]) -> bool {
+    let Ok(prefix) = std::str::from_utf8(prefix) else {
+        return false;
+    };
+    let mut words = prefix.split_ascii_whitespace().peekable();
+    if words
+        .next_if(|word| word.starts_with("[pod/") && word.ends_with(']'))
+        .is_none()
+    {
+        let mut named = words.clone();
+        if named.nth(1) == Some("|") {
+            words = named;
+        }
+    }
+    if words
+        .next_if(|word| word.parse::<Timestamp>().is_ok())
+        .is_some()
+        && words
+            .next_if(|word| matches!(*word, "stdout" | "stderr"))
+            .is_some()
+    {
+        // F is a full line, P a part.
+        words.next_if(|word| matches!(*word, "F" | "P"));
+    }
+    words.next().is_none()
 }
 
 enum Next {

@@ -190,6 +190,31 @@ fn lines_are_read_behind_what_a_container_runtime_writes() {
 }
 
 #[test]
+fn an_object_in_the_text_of_a_line_is_no_entry() {
+    const ENTRY: &str = r#"{"authority": "a.example", "method": "GET"}"#;
+    for (prefix, is_entry) in [
+        ("", true),
+        ("2026-11-24T10:00:00.123456789Z stderr F ", true),
+        ("2026-11-24T10:00:00+01:00 ", true),
+        ("[pod/shop-1/istio-proxy] 2026-11-24T10:00:00Z ", true),
+        ("ingress_1   | ", true),
+        ("ingress-1  | 2026-11-24T10:00:00.1Z ", true),
+        ("2026-11-24T10:00:00.1Z stdout F user said ", false),
+        ("user said ", false),
+        ("[error] ", false),
+        ("a b | ", false),
+        ("[pod/a/b] c | ", false),
+        ("stdout F ", false),
+        ("\u{fffd}", false),
+    ] {
+        let line = format!("{prefix}{ENTRY}\n");
+        let (_, summary) = hosts(line.as_bytes());
+        assert_eq!(summary.entries == 1, is_entry, "{prefix}");
+        assert_eq!(summary.malformed == 0, is_entry, "{prefix}");
+    }
+}
+
+#[test]
 fn malformed_lines_are_counted_and_the_first_are_named() {
     let mut log = concat!(
         "{\"authority\": \"a.example\"}\n",

@@ -188,6 +188,10 @@ impl<'j> Judge<'j> {
                 "a single label, which every resolver completes as it likes".to_owned(),
             );
         }
+        if let Some(label) = open.host.split('.').find(|label| is_odd(label)) {
+            let text = format!("no host on the internet is named so: `{}`", excerpt(label));
+            add("odd-name", text);
+        }
         if open.host.split('.').any(|label| label.starts_with("xn--")) {
             let (unicode, _) = idna::domain_to_unicode(open.host);
             add("punycode", format!("reads \"{}\"", excerpt(&unicode)));
@@ -232,6 +236,12 @@ impl<'j> Judge<'j> {
             Rules::Nothing
         }
     }
+}
+
+/// True for a label that is none of a host by RFC 1123, but for underscores within: DNS has those, and
+/// so have internal names.
+fn is_odd(label: &str) -> bool {
+    label.starts_with(['-', '_']) || label.ends_with(['-', '_']) || label.is_empty()
 }
 
 /// What the command line knows of a request by this caller.

@@ -36,9 +36,9 @@ mod yaml_tree;
 /// Propose rules for what a policy refused, from access logs
 ///
 /// Proposes rules for what a section's default refused, or would have refused in dry run. Listed
-/// apart in comments, and never proposed: addresses, single labels, punycode, look-alike names,
-/// names requested fewer than --min-requests times, and what a rule denied or the SNI check
-/// refused.
+/// apart in comments, and never proposed: addresses, single labels, labels that begin or end in a
+/// hyphen or underscore, punycode, look-alike names, names requested fewer than --min-requests times,
+/// and what a rule denied or the SNI check refused.
 ///
 /// Exits 0 if there is nothing to propose, 1 if something is proposed, 2 if the logs or the policy
 /// cannot be read.

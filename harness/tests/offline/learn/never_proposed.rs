@@ -13,6 +13,8 @@ fn what_looks_odd_is_listed_apart_and_never_proposed() {
         "0x7f.1",
         "[2001:db8::1]:443",
         "redis",
+        "-.-",
+        "_.example",
         "xn--bcher-kva.example",
         "api.partn\u{435}r.example",
         "www.g00gle.com",
@@ -39,9 +41,11 @@ fn what_looks_odd_is_listed_apart_and_never_proposed() {
     );
     let arguments = ["--policy", "policy.yaml"];
     let expected = [
+        json!(["-.-", "odd-name"]),
         json!(["127.0.0.1", "address"]),
         json!(["198.51.100.7", "address"]),
         json!(["[2001:db8::1]", "address"]),
+        json!(["_.example", "odd-name"]),
         json!(["ads.other.example", "denied-by-rule"]),
         json!(["api.exarnple.com", "look-alike"]),
         json!(["once.other.example", "one-off"]),
@@ -67,7 +71,7 @@ fn what_looks_odd_is_listed_apart_and_never_proposed() {
     let policy = meridian::policy::PolicyFile::parse(fragment.as_bytes()).unwrap();
     let rules = policy.json["hosts"]["egress"]["rules"].as_array().unwrap();
     assert_eq!(rules.len(), 2, "{fragment}");
-    assert_eq!(fragment.matches("    # - name: ").count(), 8, "{fragment}");
+    assert_eq!(fragment.matches("    # - name: ").count(), 10, "{fragment}");
     assert!(!fragment.contains("  - tracker."), "{fragment}");
     let is_safe = |char: char| !char.is_control() || char == '\n';
     assert!(fragment.chars().all(is_safe), "{fragment:?}");
