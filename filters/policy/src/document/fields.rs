@@ -14,6 +14,9 @@ pub const RESERVED_NAMES: [&str; 3] = ["default", "invalid-host", "sni-mismatch"
 /// The longest name of a gateway.
 pub const MAX_GATEWAY_NAME: usize = 63;
 
+/// The longest body of a refusal, in bytes: whoever asks gets it for a few bytes of a request.
+pub const MAX_BODY: usize = 64 << 10;
+
 /// How many hexadecimal digits a revision has.
 pub const REVISION_DIGITS: usize = 12;
 

@@ -300,6 +300,13 @@ fn callers(mesh: &Mesh, components: &Components, sections: &[Section; 4]) -> Vec
     callers
 }
 
+#[cold]
+#[inline(never)]
+fn refuse_body(errors: &mut Errors, node: Node<'_>) {
+    let hint = "write at most 65536 bytes, such as the address of a page that says more";
+    errors.add(&node.path, "is longer than 64 KiB", hint);
+}
+
 fn read_deny(errors: &mut Errors, node: Option<Node<'_>>) -> Deny {
     let mut deny = Deny {
         status: 403,
@@ -314,8 +321,14 @@ fn read_deny(errors: &mut Errors, node: Option<Node<'_>>) -> Deny {
         {
             deny.status = status;
         }
-        if let Some(body) = fields.get("body").and_then(|node| node.string(errors)) {
-            deny.body = body.to_owned();
+        if let Some(node) = fields.get("body")
+            && let Some(body) = node.string(errors)
+        {
+            if body.len() > crate::fields::MAX_BODY {
+                refuse_body(errors, node);
+            } else {
+                deny.body = body.to_owned();
+            }
         }
     }
     deny

@@ -277,9 +277,9 @@ pub(super) fn deny() -> Value {
         Some(match field {
             "status" => ("The HTTP status.", status(403)),
             "body" => (
-                "The body.",
+                "The body, of at most 64 KiB.",
                 or(
-                    optional(json!({"type": "string"})),
+                    optional(json!({"type": "string", "maxLength": fields::MAX_BODY})),
                     json!("host not allowed\n"),
                 ),
             ),
