@@ -19,13 +19,24 @@ struct Project<'e> {
     _temporary: tempfile::TempDir,
 }
 
+/// The project's two commands, with an image of the command line that is there already.
+pub fn two_commands_work(engine: &Engine) {
+    let project = Project::with_image_of_the_command_line(engine);
+    project.runs_the_commands_of_its_readme();
+    project.compose(&["down", "--volumes"]);
+}
+
 impl<'e> Project<'e> {
     fn new(engine: &'e Engine) -> Self {
+        images::meridian(engine);
+        Self::with_image_of_the_command_line(engine)
+    }
+
+    fn with_image_of_the_command_line(engine: &'e Engine) -> Self {
         images::envoy(engine);
         images::nginx(engine);
         images::prometheus(engine);
         images::grafana(engine);
-        images::meridian(engine);
         let temporary = tempfile::tempdir().unwrap();
         let folder = temporary.path().join("project");
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/docker");
@@ -97,6 +108,24 @@ impl<'e> Project<'e> {
         }
     }
 
+    fn runs_the_commands_of_its_readme(&self) {
+        let commands = readme_commands(&self.folder);
+        assert_eq!(commands.len(), 2);
+        for command in &commands {
+            let words: Vec<&str> = command.iter().map(String::as_str).collect();
+            let shown = self.compose(&words);
+            if words[0] == "run" {
+                for part in [
+                    "16 requests, each as the policy says.\n",
+                    "egress   north-south deny      2 ██",
+                    "Prometheus' graph: http://127.0.0.1:9090/graph?",
+                ] {
+                    assert!(shown.contains(part), "{part}: {shown}");
+                }
+            }
+        }
+    }
+
     fn policy(&self) -> PathBuf {
         self.folder.join("policy/policy.yaml")
     }
@@ -120,22 +149,7 @@ fn two_commands_show_the_policy_at_work_and_a_third_leaves_nothing() {
         return;
     };
     let project = Project::new(&engine);
-    let commands = readme_commands(&project.folder);
-    assert_eq!(commands.len(), 2);
-    for command in &commands {
-        let words: Vec<&str> = command.iter().map(String::as_str).collect();
-        let shown = project.compose(&words);
-        if words[0] == "run" {
-            assert!(
-                shown.contains("16 requests, each as the policy says.\n"),
-                "{shown}"
-            );
-            assert!(
-                shown.contains("egress   north-south deny      2 ██"),
-                "{shown}"
-            );
-        }
-    }
+    project.runs_the_commands_of_its_readme();
     the_host_is_outside(&project);
     the_policy_is_live(&project);
     nothing_inside_has_a_way_out(&project);

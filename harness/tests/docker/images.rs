@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 
 use tar::{Builder, EntryType, Header};
 
@@ -25,18 +24,32 @@ pub const GRAFANA: &str = "grafana/grafana:12.1.0";
 /// What a shell script in an image may count on.
 const SHELL: [&str; 8] = ["bash", "sh", "cat", "grep", "head", "id", "ls", "sleep"];
 
-/// The file system of an image.
+/// The file system of an image, as it is being imported.
 pub struct Root {
-    tar: Builder<Vec<u8>>,
+    tar: Builder<ChildStdin>,
+    import: Child,
     /// What is in it, with a leading slash.
     paths: BTreeSet<PathBuf>,
 }
 
 impl Root {
-    /// A file system with the users of the official images and a folder for temporary files.
-    pub fn new() -> Self {
+    /// Begins the image called `name`, with changes as of a Dockerfile's lines, the users of the official
+    /// images and a folder for temporary files.
+    pub fn of_image(engine: &Engine, name: &str, changes: &[&str]) -> Self {
+        let mut command = engine.command("docker");
+        command.arg("import");
+        for change in changes {
+            command.args(["--change", change]);
+        }
+        let mut import = command
+            .args(["-", name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut root = Self {
-            tar: Builder::new(Vec::new()),
+            tar: Builder::new(import.stdin.take().unwrap()),
+            import,
             paths: BTreeSet::new(),
         };
         let users = [
@@ -56,6 +69,12 @@ impl Root {
         root
     }
 
+    /// Ends the image.
+    pub fn finish(mut self) {
+        drop(self.tar.into_inner().unwrap());
+        assert!(self.import.wait().unwrap().success(), "docker import");
+    }
+
     /// Puts a text into a file that everybody may read.
     pub fn file(&mut self, path: &str, text: &str) {
         self.add(Path::new(path), EntryType::Regular, 0o644, text.as_bytes());
@@ -68,6 +87,9 @@ impl Root {
 
     /// A symbolic link.
     pub fn link(&mut self, path: &str, target: &str) {
+        if !self.paths.insert(PathBuf::from(path)) {
+            return;
+        }
         let mut header = Header::new_gnu();
         header.set_entry_type(EntryType::Symlink);
         header.set_size(0);
@@ -100,24 +122,6 @@ impl Root {
     /// A script of the shell that everybody may run.
     pub fn script(&mut self, path: &str, text: &str) {
         self.add(Path::new(path), EntryType::Regular, 0o755, text.as_bytes());
-    }
-
-    /// Makes an image of it, with changes as of a Dockerfile's lines.
-    pub fn import(self, engine: &Engine, name: &str, changes: &[&str]) {
-        let archive = self.tar.into_inner().unwrap();
-        let mut command = engine.command("docker");
-        command.arg("import");
-        for change in changes {
-            command.args(["--change", change]);
-        }
-        let mut import = command
-            .args(["-", name])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        import.stdin.take().unwrap().write_all(&archive).unwrap();
-        assert!(import.wait().unwrap().success(), "docker import {name}");
     }
 
     /// Copies a file of this machine, or what a link there leads to.
@@ -153,25 +157,22 @@ fn entry_point(program: &str) -> String {
 
 /// Makes [`ENVOY`] of the release that the harness downloads.
 pub fn envoy(engine: &Engine) {
-    let mut root = Root::new();
+    let changes = [
+        r#"ENTRYPOINT ["/docker-entrypoint.sh"]"#,
+        r#"CMD ["envoy", "-c", "/etc/envoy/envoy.yaml"]"#,
+        "EXPOSE 10000",
+    ];
+    let mut root = Root::of_image(engine, ENVOY, &changes);
     root.shell();
     let binary = meridian::lab::envoy::obtain_version("1.40.0").unwrap();
     root.program(&binary, "/usr/local/bin/envoy");
     root.script("/docker-entrypoint.sh", &entry_point("envoy"));
-    root.import(
-        engine,
-        ENVOY,
-        &[
-            r#"ENTRYPOINT ["/docker-entrypoint.sh"]"#,
-            r#"CMD ["envoy", "-c", "/etc/envoy/envoy.yaml"]"#,
-            "EXPOSE 10000",
-        ],
-    );
+    root.finish();
 }
 
-/// A file system with NGINX.
-fn with_nginx() -> Root {
-    let mut root = Root::new();
+/// An image with NGINX.
+fn with_nginx(engine: &Engine, name: &str, changes: &[&str]) -> Root {
+    let mut root = Root::of_image(engine, name, changes);
     root.shell();
     root.program(&program_of("nginx"), "/usr/sbin/nginx");
     root.copy(
@@ -190,47 +191,42 @@ fn with_nginx() -> Root {
 
 /// Makes [`NGINX`].
 pub fn nginx(engine: &Engine) {
-    let mut root = with_nginx();
+    let changes = [
+        r#"ENTRYPOINT ["/docker-entrypoint.sh"]"#,
+        r#"CMD ["nginx", "-g", "daemon off;"]"#,
+        "EXPOSE 80",
+    ];
+    let mut root = with_nginx(engine, NGINX, &changes);
     root.file(
         "/etc/nginx/nginx.conf",
         "worker_processes auto;\npid /run/nginx.pid;\nevents {}\nhttp { include conf.d/*.conf; }\n",
     );
-    root.import(
-        engine,
-        NGINX,
-        &[
-            r#"ENTRYPOINT ["/docker-entrypoint.sh"]"#,
-            r#"CMD ["nginx", "-g", "daemon off;"]"#,
-            "EXPOSE 80",
-        ],
-    );
+    root.finish();
 }
 
 /// Makes [`PROMETHEUS`].
 pub fn prometheus(engine: &Engine) {
-    let mut root = Root::new();
+    let changes = [
+        "USER nobody",
+        "WORKDIR /prometheus",
+        r#"ENTRYPOINT ["/bin/prometheus"]"#,
+        r#"CMD ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"]"#,
+        "EXPOSE 9090",
+    ];
+    let mut root = Root::of_image(engine, PROMETHEUS, &changes);
     root.shell();
     for program in ["prometheus", "promtool"] {
         root.program(&program_of(program), &format!("/bin/{program}"));
     }
     root.file("/etc/prometheus/prometheus.yml", "{}\n");
     root.folder("/prometheus", 0o777);
-    root.import(
-        engine,
-        PROMETHEUS,
-        &[
-            "USER nobody",
-            "WORKDIR /prometheus",
-            r#"ENTRYPOINT ["/bin/prometheus"]"#,
-            r#"CMD ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"]"#,
-            "EXPOSE 9090",
-        ],
-    );
+    root.finish();
 }
 
 /// Makes [`GRAFANA`].
 pub fn grafana(engine: &Engine) {
-    let mut root = with_nginx();
+    let changes = ["USER 472", r#"ENTRYPOINT ["/run.sh"]"#, "EXPOSE 3000"];
+    let mut root = with_nginx(engine, GRAFANA, &changes);
     root.program(&program_of("curl"), "/usr/bin/curl");
     root.folder("/etc/grafana/provisioning", 0o755);
     root.folder("/var/lib/grafana", 0o777);
@@ -239,11 +235,7 @@ pub fn grafana(engine: &Engine) {
         "/run.sh",
         "#!/bin/sh\nexec nginx -e /dev/stderr -c /etc/nginx/nginx.conf\n",
     );
-    root.import(
-        engine,
-        GRAFANA,
-        &["USER 472", r#"ENTRYPOINT ["/run.sh"]"#, "EXPOSE 3000"],
-    );
+    root.finish();
 }
 
 /// It writes nothing: the file system may be read-only.
@@ -279,7 +271,12 @@ pub fn meridian(engine: &Engine) {
     let program = folder.path().join("meridian");
     let mut build = Command::new(env!("CARGO_BIN_EXE_meridian"));
     succeed(build.args(["build", "--standalone"]).arg(&program));
-    let mut root = Root::new();
+    let changes = [
+        "USER 65532:65532",
+        "ENV XDG_CACHE_HOME=/tmp",
+        r#"ENTRYPOINT ["/meridian"]"#,
+    ];
+    let mut root = Root::of_image(engine, &meridian_name(), &changes);
     root.program(&program, "/meridian");
     // Named volumes take their modes from these.
     for folder in ["/modules", "/filters"] {
@@ -288,13 +285,5 @@ pub fn meridian(engine: &Engine) {
     for folder in CERTIFICATE_FOLDERS {
         root.folder(&format!("/certificates/{folder}"), 0o777);
     }
-    root.import(
-        engine,
-        &meridian_name(),
-        &[
-            "USER 65532:65532",
-            "ENV XDG_CACHE_HOME=/tmp",
-            r#"ENTRYPOINT ["/meridian"]"#,
-        ],
-    );
+    root.finish();
 }

@@ -11,9 +11,9 @@ use crate::images::{self, Root};
 
 /// An image with a shell and nothing else.
 fn import_shell(engine: &Engine) {
-    let mut root = Root::new();
+    let mut root = Root::of_image(engine, "shell", &[]);
     root.shell();
-    root.import(engine, "shell", &[]);
+    root.finish();
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! so and pass, but where `CI` is set.
 
 mod compose;
+mod dockerfile;
 mod engine;
 mod images;
 mod life;
+mod rust_image;

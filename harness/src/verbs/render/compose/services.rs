@@ -300,7 +300,7 @@ NGINX_IMAGE={nginx}
 PROMETHEUS_IMAGE={prometheus}
 GRAFANA_IMAGE={grafana}
 # What MERIDIAN_IMAGE is built with, where this project lies beside a checkout.
-RUST_IMAGE=rust:1-slim-bookworm
+RUST_IMAGE=rust:1.95-slim-bookworm
 
 # Ports on the host's loopback address.
 INGRESS_PORT=8080
