@@ -246,6 +246,40 @@ async fn sigusr1_has_the_file_read_again() {
     up.end();
 }
 
+/// The process of one of the topology's Envoys.
+fn process(run: &str, name: &str) -> Pid {
+    let bootstrap = format!("{run}/{name}.json");
+    let found = std::fs::read_dir("/proc").unwrap().flatten().find(|entry| {
+        std::fs::read(entry.path().join("cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&bootstrap))
+    });
+    let id = found.unwrap().file_name().into_string().unwrap();
+    Pid::from_raw(id.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_does_not_take_a_policy_is_named_and_the_next_policy_comes_all_the_same() {
+    let up = Up::start(&["--watch"]);
+    let run = up.description["run"].as_str().unwrap();
+    let orders = process(run, "orders");
+    kill(orders, Signal::SIGSTOP).unwrap();
+    replace(&up.policy, &policy(true));
+    tokio::task::block_in_place(|| {
+        let line = up.told("policy ");
+        assert!(line.contains("is NOT in force everywhere"), "{line}");
+        let line = up.told("");
+        assert!(line.starts_with("orders does not answer: "), "{line}");
+    });
+    // The others have it.
+    let ingress = up.ingress();
+    assert_eq!(status(ingress, "intranet.example.com").await.unwrap(), 200);
+    kill(orders, Signal::SIGCONT).unwrap();
+    replace(&up.policy, &policy(false));
+    let line = tokio::task::block_in_place(|| up.told("policy "));
+    assert!(line.contains("in force at 5 proxies"), "{line}");
+    up.end();
+}
+
 /// What 200 updates leave in memory is bounded: the second hundred adds next to nothing to the first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_updates_do_not_grow_an_envoy() {

@@ -26,11 +26,11 @@ fn up_to_be_signalled() {
     let followed = meridian::verbs::up::Followed {
         file: None,
         policy: meridian::policy::PolicyFile::load(None).unwrap(),
-        is_watched: false,
+        watch: None,
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime
-        .block_on(meridian::verbs::up::serve(&options, true, &followed))
+        .block_on(meridian::verbs::up::serve(&options, true, followed))
         .unwrap();
 }
 

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::lab::live::Live;
 use crate::lab::topology::{Topology, TopologyOptions};
 use crate::output;
+use crate::policy::watch::Watch;
 use crate::runtime::{self, Signals};
 use crate::topology_args::TopologyArgs;
 use follow::Follow;
@@ -38,14 +38,17 @@ pub struct UpArgs {
 /// # Errors
 /// As [`TopologyArgs::prepare`] and [`serve`].
 pub fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
+    // Before the policy is read: the modules may take minutes, and no change meanwhile is missed.
+    let watched = args.topology.policy.as_deref().filter(|_| args.watch);
+    let watch = watched.map(Watch::new);
     let mut prepared = args.topology.prepare("up", !args.no_filters)?;
     prepared.topology.live = true;
     let followed = Followed {
         file: args.topology.policy.clone(),
         policy: prepared.policy,
-        is_watched: args.watch,
+        watch,
     };
-    runtime::block_on(serve(&prepared.topology, args.topology.json, &followed))
+    runtime::block_on(serve(&prepared.topology, args.topology.json, followed))
 }
 
 /// Starts the topology, prints one line on stdout when all of it is ready, or with `json` one
@@ -56,7 +59,7 @@ pub fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
 pub async fn serve(
     options: &TopologyOptions,
     json: bool,
-    followed: &Followed,
+    followed: Followed,
 ) -> anyhow::Result<ExitCode> {
     let mut end = Signals::new()?;
     let follow = Follow::new(followed)?;
@@ -81,8 +84,7 @@ pub async fn serve(
         match &options.filters {
             Some(filters) => {
                 let modules = filters.modules().to_owned();
-                let live = Live::of(&followed.policy, modules, topology.filters());
-                follow.policies(&topology, live, &tell).await
+                follow.policies(&topology, modules, &tell).await
             }
             None => std::future::pending().await,
         }
