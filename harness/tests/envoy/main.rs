@@ -6,6 +6,7 @@ mod cold_burst;
 mod demo;
 mod large_policy;
 mod live;
+mod live_memory;
 mod logged_decisions;
 mod prometheus;
 mod readme;
