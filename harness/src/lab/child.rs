@@ -15,6 +15,7 @@ use anyhow::Context;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getppid};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How often [`ChildProcess::stop`] looks whether the child has gone.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -30,6 +31,7 @@ pub struct ChildProcess {
     status: Option<ExitStatus>,
     program: String,
     log_path: PathBuf,
+    log_start: u64,
 }
 
 impl ChildProcess {
@@ -46,6 +48,7 @@ impl ChildProcess {
             .append(true)
             .open(log_path)
             .with_context(|| format!("cannot open the log {}", log_path.display()))?;
+        let log_start = log.metadata()?.len();
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -59,6 +62,7 @@ impl ChildProcess {
             status: None,
             program,
             log_path: log_path.to_path_buf(),
+            log_start,
         })
     }
 
@@ -70,6 +74,11 @@ impl ChildProcess {
     /// The file with the child's stdout and stderr.
     pub fn log_path(&self) -> &Path {
         &self.log_path
+    }
+
+    /// Where in that file the output of this child begins: one before it may have written there too.
+    pub fn log_start(&self) -> u64 {
+        self.log_start
     }
 
     /// How the child ended, or `None` while it runs.
@@ -147,6 +156,24 @@ impl Drop for ChildProcess {
     fn drop(&mut self) {
         // There is nobody left to tell; the kernel's death signal is the second line.
         let _ = self.kill();
+    }
+}
+
+/// Waits until `look` finds something, which it is asked at once, and then whenever a child of this
+/// process has ended.
+///
+/// # Errors
+/// Those of `look`, or if the kernel refuses to tell of children.
+pub async fn until_a_child_ends<T>(
+    mut look: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    // Before the first look, so that no end falls between the two.
+    let mut ends = signal(SignalKind::child()).context("cannot listen to signals")?;
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        ends.recv().await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! What Envoy logs: how much, and which of it says what went wrong.
 
-use std::fs;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use anyhow::bail;
@@ -43,8 +44,8 @@ const NO_VM: &str = "Failed to create new Wasm instance";
 /// That every worker has its filters. Envoy is live without them too, and a worker that got no VM lets
 /// everything pass, whatever the `failure_policy` (Envoy 1.40). The error completes the sentence
 /// "Envoy `name` …".
-pub(super) fn has_all_vms(log: &Path) -> anyhow::Result<()> {
-    if String::from_utf8_lossy(&fs::read(log)?).contains(NO_VM) {
+pub(super) fn has_all_vms(log: &Path, start: u64) -> anyhow::Result<()> {
+    if read_from(log, start)?.contains(NO_VM) {
         bail!(
             "has a worker without a filter's VM, where everything would pass: a VM reserves 10 GB of the \
              address space, so raise its limit (`ulimit -v unlimited`)"
@@ -53,13 +54,21 @@ pub(super) fn has_all_vms(log: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The lines of a log that say what went wrong, ready to be put after a message: `:` and each on
+/// The log from the byte `start` on, where the output of one run begins.
+fn read_from(path: &Path, start: u64) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The lines of a log that say what went wrong, from the byte `start` on, ready to be put after a message: `:` and each on
 /// a line of its own; empty if the log is.
-pub(super) fn quote_log(path: &Path) -> String {
-    let Ok(log) = fs::read(path) else {
+pub(in crate::lab) fn quote_log(path: &Path, start: u64) -> String {
+    let Ok(log) = read_from(path, start) else {
         return String::new();
     };
-    let log = String::from_utf8_lossy(&log);
     let lines = telling_lines(&log);
     if lines.is_empty() {
         return String::new();

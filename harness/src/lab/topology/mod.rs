@@ -23,6 +23,7 @@ mod servers;
 mod start;
 mod stream;
 mod tls;
+mod watch_over;
 
 pub use certificates::{Certificates, Identity, read_certificate};
 pub use client::Call;
@@ -35,3 +36,4 @@ pub use servers::{Arrival, Arrivals, FETCH, Server};
 pub use start::TopologyOptions;
 pub use stream::Stream;
 pub use tls::Tls;
+pub use watch_over::OnEnd;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::task::JoinSet;
 
 use super::certificates::Certificates;
@@ -108,7 +108,8 @@ impl Topology {
     /// Ends everything, each Envoy by SIGTERM so that it flushes its access log.
     ///
     /// # Errors
-    /// If an Envoy had ended before, by a crash for example; the others are ended all the same.
+    /// If an Envoy or NGINX had ended before, by a crash for example: names all that had. The others
+    /// are ended all the same.
     pub async fn stop(self) -> anyhow::Result<()> {
         let mut ending = JoinSet::new();
         ending.spawn(self.ingress.envoy.stop());
@@ -119,10 +120,19 @@ impl Topology {
         if let Some(nginx) = self.nginx {
             ending.spawn(nginx.stop());
         }
-        let mut result = Ok(());
+        let mut failed = Vec::new();
         while let Some(ended) = ending.join_next().await {
-            result = result.and(ended.context("a task that ends a process panicked")?);
+            if let Err(error) = ended
+                .context("a task that ends a process panicked")
+                .flatten()
+            {
+                failed.push(format!("{error:#}"));
+            }
         }
-        result
+        if !failed.is_empty() {
+            failed.sort();
+            bail!("{}", failed.join("\n"));
+        }
+        Ok(())
     }
 }
