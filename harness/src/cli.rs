@@ -69,15 +69,14 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => match error.downcast_ref::<PolicyErrors>() {
             Some(errors) => {
-                eprintln!(
-                    "the policy is refused:\n{}",
-                    visible_lines(&errors.to_string())
-                );
+                let errors = visible_lines(&errors.to_string());
+                output::tell(&format!("the policy is refused:\n{errors}"));
                 ExitCode::FAILURE
             }
             None if error.is::<output::Closed>() => ExitCode::from(output::EXIT_CODE),
             None => {
-                eprintln!("error: {}", visible_lines(&format!("{error:#}")));
+                let error = visible_lines(&format!("{error:#}"));
+                output::tell(&format!("error: {error}"));
                 ExitCode::from(2)
             }
         },

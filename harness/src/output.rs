@@ -51,6 +51,13 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Writes a line to stderr, which may have gone: with a closed terminal the kernel refuses it, and what
+/// is told while a verb ends must not keep it from ending.
+pub(crate) fn tell(line: &str) {
+    // Nobody is left to be told that nobody is left.
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// Writes `files`, pairs of a path and a text, into `folder`, and names each on stderr. Folders are
 /// created if need be.
 ///

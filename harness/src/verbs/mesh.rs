@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::lab::envoy;
 use crate::lab::mesh::roles::{CONSOLE, EGRESS, INGRESS, ORDERS, REGISTRY, SHOP};
 use crate::lab::mesh::{Mesh, MeshOptions, Tools};
-use crate::output;
+use crate::output::{self, tell};
 use crate::policy::PolicyFile;
 use crate::runtime::{self, Signals};
 
@@ -117,7 +117,7 @@ pub fn run(args: &MeshArgs) -> anyhow::Result<ExitCode> {
 
 async fn serve(args: &MeshArgs, options: &MeshOptions) -> anyhow::Result<ExitCode> {
     let mut end = Signals::new()?;
-    eprintln!("starting the mesh");
+    tell("starting the mesh");
     let start = async {
         let mesh = Mesh::start(options).await?;
         if !args.no_routes {
@@ -143,7 +143,7 @@ async fn serve(args: &MeshArgs, options: &MeshOptions) -> anyhow::Result<ExitCod
     let mesh = tokio::select! {
         mesh = start => mesh?,
         signal = end.next() => {
-            eprintln!("{signal}: stopped before the mesh was ready");
+            tell(&format!("{signal}: stopped before the mesh was ready"));
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -153,9 +153,9 @@ async fn serve(args: &MeshArgs, options: &MeshOptions) -> anyhow::Result<ExitCod
     } else {
         output::print(&format!("{description}"))?;
     }
-    eprintln!("until Ctrl-C");
+    tell("until Ctrl-C");
     let signal = end.next().await;
-    eprintln!("{signal}: stopping");
+    tell(&format!("{signal}: stopping"));
     Ok(ExitCode::SUCCESS)
 }
 

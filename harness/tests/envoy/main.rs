@@ -15,3 +15,4 @@ mod render_istio;
 mod top;
 mod topology;
 mod up;
+mod up_life;

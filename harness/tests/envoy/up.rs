@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use meridian::lab::topology::OnEnd;
 use serde_json::Value;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -30,7 +31,12 @@ fn up_to_be_signalled() {
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime
-        .block_on(meridian::verbs::up::serve(&options, true, followed))
+        .block_on(meridian::verbs::up::serve(
+            &options,
+            true,
+            followed,
+            OnEnd::Leave,
+        ))
         .unwrap();
 }
 
