@@ -57,6 +57,36 @@ impl Gateway {
     }
 }
 
+/// Two gateways that are not as they should be.
+pub(crate) struct Odd {
+    /// Without the filter.
+    pub(crate) bare: Envoy,
+    /// Without tags for the labels.
+    pub(crate) unlabelled: Envoy,
+}
+
+impl Odd {
+    pub(crate) async fn start(
+        binary: &Path,
+        run: &RunFolder,
+        filters: &Filters,
+    ) -> anyhow::Result<Self> {
+        let file = run.path().join("odd.discovered.json");
+        publish(&file, 0, filters)?;
+        let options = EnvoyOptions::default();
+        let mut bare = bootstrap(&file);
+        let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+        let chain = bare.pointer_mut(&format!("{manager}/http_filters"));
+        chain.and_then(Value::as_array_mut).unwrap().remove(0);
+        let mut unlabelled = bootstrap(&file);
+        unlabelled.as_object_mut().unwrap().remove("stats_config");
+        Ok(Self {
+            bare: Envoy::start(binary, run, "bare", &bare, &options).await?,
+            unlabelled: Envoy::start(binary, run, "unlabelled", &unlabelled, &options).await?,
+        })
+    }
+}
+
 /// Writes the ingress module into `folder`, changed so that it crashes at every request.
 pub(crate) fn write_crashing_module(folder: &Path) -> anyhow::Result<()> {
     for is_lean in [false, true] {

@@ -22,7 +22,7 @@ use meridian::verbs::render::prometheus::{Windows, alerts, duration, render};
 use meridian::{lab::modules, lab::paths};
 use serde_json::{Value, json};
 
-use gateway::{Gateway, write_crashing_module};
+use gateway::{Gateway, Odd, write_crashing_module};
 use server::{Prometheus, list_targets};
 use starved::Starved;
 
@@ -355,6 +355,21 @@ async fn every_alert_fires_on_its_fault_and_not_before() -> anyhow::Result<()> {
                 &[],
             )
             .await?;
+
+        // At 127.77.77.77 nobody listens, and only loopback addresses of the test are ever asked.
+        targets.push(([127, 77, 77, 77], targets[0].port()).into());
+        list_targets(run.path(), &targets)?;
+        watch.fires("MeridianProxyDown", &[], &[]).await?;
+        let odd = Odd::start(&envoy, &run, &filters).await?;
+        for (alert, proxy) in [
+            ("MeridianProxyWithoutFilter", &odd.bare),
+            ("MeridianLabelsMissing", &odd.unlabelled),
+        ] {
+            targets.push(proxy.admin());
+            list_targets(run.path(), &targets)?;
+            let instance = proxy.admin().to_string();
+            watch.fires(alert, &[("instance", &instance)], &[]).await?;
+        }
 
         let crashing = tempfile::tempdir()?;
         write_crashing_module(crashing.path())?;

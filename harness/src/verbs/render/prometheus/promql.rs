@@ -48,6 +48,13 @@ pub(crate) const EXTENSIONS_REFUSED: &str = "envoy_extension_config_discovery_co
 /// The kind and the name of what is discovered.
 pub(crate) const EXTENSION: &str = "extension";
 
+/// What the policy's revision is called at a proxy that has no tags for the labels: the scrape
+/// configuration renames it, and puts the name with the labels in it into the label `stat`.
+pub(crate) const UNLABELLED: &str = "meridian_unlabelled";
+
+/// The jobs that scrape our proxies; the Prometheus Operator puts a namespace in front.
+pub(super) const JOBS: &str = "job=~\"(.*/)?meridian\"";
+
 /// Running VMs of wasm modules, other people's too.
 pub(crate) const VMS: &str = "envoy_wasm_envoy_wasm_runtime_v8_active";
 /// The workers of a proxy.

@@ -9,7 +9,8 @@ use meridian_metrics::{
 use serde_json::{Value, json};
 
 use super::promql::{
-    EXTENSION, EXTENSIONS_REFUSED, LISTENERS_REFUSED, VMS, WORKERS, duration, vm_reloads,
+    EXTENSION, EXTENSIONS_REFUSED, LISTENERS_REFUSED, UNLABELLED, VMS, WORKERS, duration,
+    vm_reloads,
 };
 use super::rules::Alert;
 use super::windows::Windows;
@@ -164,6 +165,31 @@ fn faults(alert: &str, step: Duration) -> Vec<Fault> {
                     PLUGIN_ABSTAINS.name,
                     target()
                 ),
+                0,
+                1,
+            )],
+        },
+        "MeridianProxyDown" => Fault {
+            labels: TARGET,
+            series: vec![InputSeries::gauge(format!("up{{{}}}", target()), 1, 0)],
+        },
+        // Down before, and up again without its filter; one that has it says nothing.
+        "MeridianProxyWithoutFilter" => {
+            let other = "job=\"meridian\",instance=\"other\"";
+            let revision = format!("{}{{reporter=\"ingress\",{other}}}", POLICY_REVISION.name);
+            Fault {
+                labels: TARGET,
+                series: vec![
+                    InputSeries::gauge(format!("up{{{}}}", target()), 0, 1),
+                    InputSeries::gauge(format!("up{{{other}}}"), 1, 1),
+                    InputSeries::gauge(revision, 1, 1),
+                ],
+            }
+        }
+        "MeridianLabelsMissing" => Fault {
+            labels: TARGET,
+            series: vec![InputSeries::gauge(
+                format!("{UNLABELLED}{{stat=\"reporter___ingress\",{}}}", target()),
                 0,
                 1,
             )],

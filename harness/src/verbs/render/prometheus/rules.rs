@@ -7,8 +7,8 @@ use meridian_policy::Policy;
 use serde_json::{Value, json};
 
 use super::promql::{
-    EXTENSIONS_REFUSED, LISTENERS_REFUSED, VMS, base, duration, filters, needed_vms,
-    our_extensions, vm_reloads, vms_of_a_filter,
+    EXTENSIONS_REFUSED, JOBS, LISTENERS_REFUSED, UNLABELLED, VMS, base, duration, filters,
+    needed_vms, our_extensions, vm_reloads, vms_of_a_filter,
 };
 use super::windows::Windows;
 
@@ -109,6 +109,9 @@ pub fn alerts(policy: &Policy, windows: &Windows) -> Vec<Alert> {
         filter_reloading(&recent),
         worker_without_filter(),
         plugin_abstains(),
+        proxy_down(),
+        proxy_without_filter(),
+        labels_missing(),
         namespace_goes_outside(&recent, &history),
     ];
     if policy.metrics.responses {
@@ -249,6 +252,54 @@ fn plugin_abstains() -> Alert {
         runbook: "A WasmPlugin or TrafficExtension without a selector, in Istio's root namespace, reaches every \
             proxy: render them for the namespaces of workloads (`meridian render istio`). The gauge stays until the \
             proxy restarts.",
+    }
+}
+
+fn proxy_down() -> Alert {
+    Alert {
+        name: "MeridianProxyDown",
+        expr: format!("up{{{JOBS}}} == 0"),
+        holds: true,
+        severity: "warning",
+        summary: "{{ $labels.instance }} does not tell its metrics.",
+        description: "Prometheus cannot scrape the proxy: it is down, out of reach, or no proxy. Whatever its filters \
+            decide is not seen, and no other alert can tell of it.",
+        runbook: "Prometheus's page \"Targets\" has the error; `meridian top` with the address says what answers there. \
+            Start the proxy, or take it out of the targets.",
+    }
+}
+
+fn proxy_without_filter() -> Alert {
+    let (revision, abstains) = (POLICY_REVISION.name, PLUGIN_ABSTAINS.name);
+    Alert {
+        name: "MeridianProxyWithoutFilter",
+        // Pods without a filter are usual in a mesh; who lists a proxy means it to have one.
+        expr: format!(
+            "up{{{JOBS},pod=\"\"}} == 1\n\
+             unless on (job, instance) {{__name__=~\"{revision}|{abstains}|{UNLABELLED}\"}}"
+        ),
+        holds: true,
+        severity: "critical",
+        summary: "{{ $labels.instance }} has no filter: what it serves is not checked.",
+        description: "The proxy is scraped and has no policy. Its filter is not in its configuration, did not load, or \
+            is gone since a restart. It looks at listed proxies alone, not at pods.",
+        runbook: "Look in the proxy's log why the filter did not load, and in `/config_dump` of its admin whether a \
+            listener has it; apply the files of `meridian render` again. Take a proxy that is to have no filter out of the \
+            targets.",
+    }
+}
+
+fn labels_missing() -> Alert {
+    Alert {
+        name: "MeridianLabelsMissing",
+        expr: format!("max by (job, instance) ({UNLABELLED}) > 0"),
+        holds: true,
+        severity: "warning",
+        summary: "{{ $labels.instance }} counts without labels.",
+        description: "Its filters decide, and their counts are lost: the labels stand in the metrics' names, because the \
+            proxy was started without the tags that take them out.",
+        runbook: "Add `stats_tags` of `meridian render envoy` to the proxy's bootstrap, or `extraStatTags` of `meridian \
+            render istio` to the mesh's configuration, and restart the proxy.",
     }
 }
 

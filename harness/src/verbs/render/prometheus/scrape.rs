@@ -1,9 +1,9 @@
 //! Where the metrics are scraped, and which of them are kept.
 
-use meridian_metrics::METRICS;
+use meridian_metrics::{METRICS, POLICY_REVISION};
 use serde_json::{Value, json};
 
-use super::promql::{EXTENSION, EXTENSIONS_REFUSED, duration};
+use super::promql::{EXTENSION, EXTENSIONS_REFUSED, UNLABELLED, duration};
 use super::windows::Windows;
 
 /// The rules beside the configuration.
@@ -78,6 +78,7 @@ fn config(windows: &Windows, mut job: Value) -> Value {
 /// Which metrics are kept, and one that is renamed; Prometheus and its operator spell the fields
 /// differently.
 pub(super) fn metric_relabelings(source_labels: &str, target_label: &str) -> Value {
+    let unlabelled = format!("(.+_{})", POLICY_REVISION.name);
     json!([
         // Envoy's name holds the kind and the name of the extension.
         {
@@ -90,6 +91,18 @@ pub(super) fn metric_relabelings(source_labels: &str, target_label: &str) -> Val
             "regex": "envoy_extension_config_discovery_(.+)_config_fail",
             target_label: "__name__",
             "replacement": EXTENSIONS_REFUSED,
+        },
+        // Where Envoy has no tags for the labels, they stand in front of the name.
+        {
+            source_labels: ["__name__"],
+            "regex": unlabelled,
+            target_label: "stat",
+        },
+        {
+            source_labels: ["__name__"],
+            "regex": unlabelled,
+            target_label: "__name__",
+            "replacement": UNLABELLED,
         },
         {
             source_labels: ["__name__"],
@@ -107,7 +120,7 @@ fn kept() -> String {
         .map(|metric| format!("{}(_bucket|_sum|_count)?", metric.name))
         .collect();
     format!(
-        "{}|{EXTENSIONS_REFUSED}|envoy_(wasm|listener_manager|server)_.+",
+        "{}|{UNLABELLED}|{EXTENSIONS_REFUSED}|envoy_(wasm|listener_manager|server)_.+",
         ours.join("|")
     )
 }
