@@ -87,7 +87,7 @@ async fn it_counts_what_was_sent_and_names_the_proxy_that_does_not_answer() {
     let mut arguments: Vec<&str> = addresses.iter().map(String::as_str).collect();
     arguments.push("--json");
     let output = top(&arguments).await;
-    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.status.code(), Some(1), "one is dead: {output:?}");
     let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
 
     let mut traffic = Vec::new();
@@ -137,11 +137,14 @@ async fn it_counts_what_was_sent_and_names_the_proxy_that_does_not_answer() {
 
     // Without a terminal it prints text, and once.
     let output = top(&arguments[..arguments.len() - 1]).await;
-    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("north-south out outbound        3"), "{text}");
     let line = text.lines().find(|line| line.contains(&dead)).unwrap();
     assert!(line.contains("NO ANSWER: "), "{line}");
+    let living = &arguments[..arguments.len() - 2];
+    let output = top(&[living, &["--once"]].concat()).await;
+    assert!(output.status.success(), "all are well: {output:?}");
     topology.stop().await.unwrap();
 }
 
@@ -259,11 +262,53 @@ async fn serve(head: &'static str, body: String) -> String {
     address
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_takes_long_to_read_does_not_hold_it_up() {
+    let mut lines = String::new();
+    for rule in 0.. {
+        let line = format!("meridian_requests_total{{reporter=\"ingress\",rule=\"{rule}\"}} 1\n");
+        if lines.len() + line.len() > 16 << 20 {
+            break;
+        }
+        lines.push_str(&line);
+    }
+    let (_guard, dead) = nobody();
+    let laborious = serve("200 OK", lines).await;
+    let start = std::time::Instant::now();
+    // It is read in time or not, as the machine is fast, and then given up for good.
+    top(&[&dead, &laborious, "--json"]).await;
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+/// A server whose answer never ends, a byte at a time.
+async fn drip() -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let mut part: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n";
+                while stream.write_all(part).await.is_ok() {
+                    part = b"#";
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            });
+        }
+    });
+    address
+}
+
 /// The rows of the proxies, in the order of their addresses.
 async fn proxies(addresses: &[&str]) -> Vec<Value> {
     let output = top(&[addresses, &["--json"]].concat()).await;
-    assert!(output.status.success(), "{output:?}");
     let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let proxies = seen["proxies"].as_array().unwrap();
+    let is_well = proxies.iter().all(|proxy| proxy["error"].is_null());
+    assert_eq!(output.status.success(), is_well, "{output:?}");
     seen["proxies"].as_array().unwrap().clone()
 }
 
@@ -307,6 +352,7 @@ async fn what_is_no_proxy_with_a_filter_is_told_apart() {
     let long = format!("meridian_x{{reporter=\"{}", "a".repeat(1 << 20));
     let broken = serve("200 OK", long).await;
     let large = serve("200 OK", line.repeat(400_000)).await;
+    let slow = drip().await;
     let open_metrics = concat!(
         "# TYPE meridian_requests counter\n",
         "meridian_requests_total{reporter=\"ingress\",direction=\"north-south\",",
@@ -326,10 +372,11 @@ async fn what_is_no_proxy_with_a_filter_is_told_apart() {
         (unfiltered, "NO FILTER", "attach it"),
         (page, "NO PROXY", "is this the right port and path?"),
         (empty, "NO PROXY", "is this the right port and path?"),
-        (moved, "NO ANSWER", "302 Found"),
-        (twice, "NO ANSWER", "the series is there twice"),
-        (broken, "NO ANSWER", "line 1 of the metrics"),
-        (large, "NO ANSWER", "larger than 16 MB"),
+        (moved, "BAD ANSWER", "302 Found"),
+        (twice, "BAD ANSWER", "the series is there twice"),
+        (broken, "BAD ANSWER", "line 1 of the metrics"),
+        (large, "BAD ANSWER", "larger than 16 MB"),
+        (slow, "NO ANSWER", "no answer in 1s"),
     ];
     expected.extend(nginx.map(|nginx| (nginx.to_string(), "NO PROXY", "right port")));
     let addresses: Vec<&str> = expected

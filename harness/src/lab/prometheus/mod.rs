@@ -8,6 +8,7 @@
 mod histogram;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 pub use histogram::Histogram;
 
@@ -46,9 +47,28 @@ impl Samples {
     /// At the first line that is neither a comment, nor empty, nor a sample, or is of a series that was
     /// there before; quotes the beginning of it.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
+        Self::read(text, None)
+    }
+
+    /// Reads a whole scrape that may be as long as somebody else likes.
+    ///
+    /// # Errors
+    /// As [`Samples::parse`], or if it is not read at `deadline`.
+    pub fn parse_until(text: &str, deadline: Instant) -> anyhow::Result<Self> {
+        Self::read(text, Some(deadline))
+    }
+
+    fn read(text: &str, deadline: Option<Instant>) -> anyhow::Result<Self> {
+        /// How many lines are read between two looks at the clock.
+        const LINES: usize = 1024;
         let mut samples: Vec<Sample> = Vec::new();
         let mut series = BTreeSet::new();
         for (index, line) in text.lines().enumerate() {
+            if index % LINES == 0
+                && let Some(deadline) = deadline
+            {
+                ensure!(Instant::now() < deadline, "not read in time");
+            }
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -266,6 +286,18 @@ odd{ text = "a\\b\"c\nd" , } -Inf
         assert!(samples.value("quiet", &[]).is_nan());
         let odd = samples.value("odd", &[("text", "a\\b\"c\nd")]);
         assert_eq!(odd, f64::NEG_INFINITY);
+    }
+
+    #[test]
+    fn what_is_not_read_in_time_is_given_up() {
+        let lines: String = (0..2000).map(|index| format!("a_{index} 1\n")).collect();
+        let now = Instant::now();
+        assert!(Samples::parse_until(&lines, now).is_err());
+        let later = now + std::time::Duration::from_secs(60);
+        assert_eq!(
+            Samples::parse_until(&lines, later).unwrap().iter().count(),
+            2000
+        );
     }
 
     #[test]

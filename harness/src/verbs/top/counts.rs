@@ -11,6 +11,10 @@ use meridian_metrics::{DURATION, POLICY_REVISION, POLICY_RULES};
 /// between two scrapes is often too short to hold any.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
+/// The most series of a proxy that are kept, beside those of its latest scrape. Envoy keeps its own
+/// until it restarts, so that more are only there where their names change all the time.
+const MOST_SERIES: usize = 50_000;
+
 /// A series: a metric and its labels.
 pub(super) type SeriesKey = (String, BTreeMap<String, String>);
 
@@ -80,7 +84,7 @@ impl Proxy {
             Ok(samples) => self.count(at, &samples),
             Err(error) => {
                 self.error = Some(format!("{error:#}"));
-                self.wrong = error.downcast_ref().copied();
+                self.wrong = error.downcast_ref().cloned();
                 // What it counts now is not known; what it counted then is.
                 for count in self.counts.values_mut() {
                     count.rate = 0.0;
@@ -118,6 +122,9 @@ impl Proxy {
         for count in self.counts.values_mut() {
             count.rate = 0.0;
         }
+        if self.counts.len() > MOST_SERIES {
+            self.counts.retain(|key, _| scraped.contains_key(key));
+        }
         let mut gained = BTreeMap::new();
         for (key, value) in scraped {
             let count = self.counts.entry(key.clone()).or_default();
@@ -133,6 +140,12 @@ impl Proxy {
             }
         }
         self.recent.push_back((at, gained));
+        let mut kept: usize = self.recent.iter().map(|(_, gained)| gained.len()).sum();
+        while kept > MOST_SERIES
+            && let Some((_, gained)) = self.recent.pop_front()
+        {
+            kept -= gained.len();
+        }
         if revisions(&self.gauges) != revisions(&gauges) && !self.gauges.is_empty() {
             for count in self.counts.values_mut() {
                 count.settled = Some(count.total);
@@ -148,6 +161,7 @@ impl Proxy {
     pub(super) fn reset(&mut self) {
         for count in self.counts.values_mut() {
             count.total = 0.0;
+            count.settled = count.settled.map(|_| 0.0);
         }
         self.recent.clear();
         self.restarts = 0;
@@ -231,5 +245,23 @@ mod tests {
         assert_eq!(take(60, 107), 7.0);
         assert_eq!(take(91, 107), 4.0);
         assert_eq!(take(130, 107), 0.0);
+    }
+    #[test]
+    fn series_whose_names_change_all_the_time_are_forgotten() {
+        let start = Instant::now();
+        let mut proxy = proxy();
+        for scrape in 0..3 {
+            let lines: String = (0..MOST_SERIES / 2 + 1)
+                .map(|index| {
+                    format!(
+                        "{}_bucket{{le=\"{scrape}\",i=\"{index}\"}} 1\n",
+                        DURATION.name
+                    )
+                })
+                .collect();
+            proxy.take(start + Duration::from_secs(scrape), Samples::parse(&lines));
+            assert!(proxy.counts.len() <= MOST_SERIES + MOST_SERIES / 2);
+            assert!(proxy.recent().count() <= MOST_SERIES);
+        }
     }
 }

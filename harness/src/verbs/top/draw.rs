@@ -68,6 +68,12 @@ fn title_line(view: &View) -> Paragraph<'static> {
         1 => text.push_str("  1 policy"),
         more => text.push_str(&format!("  {more} POLICIES")),
     }
+    if view.snapshot.settled > 0 {
+        text.push_str(&format!(
+            "  {} series left out (--all)",
+            view.snapshot.settled
+        ));
+    }
     text.push_str(&format!("  every {:?}", view.interval));
     if view.paused {
         text.push_str("  PAUSED");

@@ -42,14 +42,15 @@ pub struct TopArgs {
     /// The time between scrapes, such as 500ms, 2s or 1m
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_interval)]
     pub interval: Duration,
-    /// Scrape twice, print the result as text and exit; implied if stdout is no terminal
+    /// Scrape twice, print the result as text and exit, with 1 if a target is no proxy with a filter;
+    /// implied if stdout is no terminal
     #[arg(long)]
     pub once: bool,
     /// Like --once, but print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// Show the counts of rules, too, in which nothing was counted since the proxy's policy changed:
-    /// Envoy keeps those of rules that are gone until it restarts
+    /// Show the counts, too, that have not moved since a proxy's policy was seen to change: Envoy keeps
+    /// those of rules that are gone until it restarts
     #[arg(long)]
     pub all: bool,
     /// Rows per section, when printed as text
@@ -63,7 +64,7 @@ pub struct TopArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub targets: Option<PathBuf>,
     /// Scrape the proxies of this running compose project, too: its name, `meridian` for those that
-    /// `render compose` writes
+    /// `render compose` writes, or its folder, such as ./examples/docker
     #[arg(long, value_name = "PROJECT")]
     pub compose: Option<String>,
     /// Scrape nothing: print the `kubectl port-forward` commands for a pod of each gateway of --policy,
@@ -96,11 +97,12 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
-/// Shows the proxies until it is told to end, or once.
+/// Shows the proxies until it is told to end, or once; then the exit code is 1 if one of them does not
+/// answer as a proxy with a filter does.
 ///
 /// # Errors
-/// If no proxy answers at the beginning, or, with `once`, at the end; if there is no terminal to
-/// draw on.
+/// If none of the addresses answers, or, before the live view, none as a proxy with a filter does; if
+/// there is no terminal to draw on.
 pub fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
     if args.kubectl {
         let policy = PolicyFile::load(args.policy.as_deref())?;
@@ -115,8 +117,12 @@ async fn show(args: &TopArgs) -> anyhow::Result<ExitCode> {
     if let Some(file) = &args.targets {
         named.extend(targets::of_file(file)?);
     }
-    if let Some(project) = &args.compose {
-        named.extend(targets::of_compose(project)?);
+    let mut project = None;
+    if let Some(compose) = &args.compose {
+        let name = targets::project(compose)?;
+        let proxies = targets::of_compose(&name)?;
+        named.extend(proxies.iter().cloned());
+        project = Some((name, proxies));
     }
     let mut addresses: Vec<&ScrapeTarget> = Vec::new();
     for address in &named {
@@ -128,7 +134,17 @@ async fn show(args: &TopArgs) -> anyhow::Result<ExitCode> {
     let mut proxies: Vec<Proxy> = addresses.into_iter().cloned().map(Proxy::new).collect();
     let is_live = !args.once && !args.json && std::io::stdout().is_terminal();
     scrape_into(&mut proxies, args.interval).await;
-    one_must_answer(&proxies)?;
+    if let Some((name, containers)) = &project {
+        let is_lost = |proxy: &Proxy| {
+            let is_container = containers.contains(&proxy.target);
+            is_container && proxy.error.is_some() && proxy.wrong.is_none()
+        };
+        if proxies.iter().any(is_lost) {
+            eprintln!("{}", targets::where_containers_answer(name, containers));
+        }
+    }
+    // A view of nothing but errors is none.
+    one_must_answer(&proxies, is_live)?;
     if is_live {
         live::run(proxies, args.interval, args.all).await?;
         return Ok(ExitCode::SUCCESS);
@@ -136,7 +152,7 @@ async fn show(args: &TopArgs) -> anyhow::Result<ExitCode> {
     eprintln!("scraping again in {:?}, for the rates", args.interval);
     tokio::time::sleep(args.interval).await;
     scrape_into(&mut proxies, args.interval).await;
-    one_must_answer(&proxies)?;
+    one_must_answer(&proxies, false)?;
     let snapshot = Snapshot::of(&proxies, args.all);
     if args.json {
         let mut value = json!({"interval_seconds": args.interval.as_secs_f64()});
@@ -149,11 +165,17 @@ async fn show(args: &TopArgs) -> anyhow::Result<ExitCode> {
     } else {
         output::print(&tables::plain(&snapshot, args.rows))?;
     }
-    Ok(ExitCode::SUCCESS)
+    let is_well = proxies.iter().all(|proxy| proxy.error.is_none());
+    Ok(match is_well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
-fn one_must_answer(proxies: &[Proxy]) -> anyhow::Result<()> {
-    if proxies.iter().all(|proxy| proxy.error.is_some()) {
+/// Fails unless one of the addresses answers, `as_proxy` with a filter or anyhow.
+fn one_must_answer(proxies: &[Proxy], as_proxy: bool) -> anyhow::Result<()> {
+    let is_lost = |proxy: &Proxy| proxy.error.is_some() && (as_proxy || proxy.wrong.is_none());
+    if proxies.iter().all(is_lost) {
         let errors: Vec<String> = proxies
             .iter()
             .filter_map(|proxy| Some(format!("\n  {}: {}", proxy.target, proxy.error.as_ref()?)))

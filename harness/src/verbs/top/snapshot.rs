@@ -30,8 +30,8 @@ pub struct Snapshot {
     pub proxies: Vec<ProxyState>,
     /// How many different policies the proxies run; 0 if none says.
     pub policies: usize,
-    /// Rows of rules that are left out, because nothing was counted in them since their proxy's policy
-    /// changed.
+    /// Series that are left out of the sections, because nothing was counted in them since their proxy's
+    /// policy was seen to change.
     pub settled: usize,
 }
 
@@ -119,7 +119,8 @@ pub struct ProxyState {
     pub address: String,
     /// Why it did not answer, or why its answer is not that of a proxy with a filter; null if it is.
     pub error: Option<String>,
-    /// The same in two words: `NO ANSWER`, `NO PROXY`, `NO FILTER` or `NO LABELS`; empty if all is well.
+    /// The same in two words: `NO ANSWER`, `BAD ANSWER`, `NO PROXY`, `NO FILTER` or `NO LABELS`; empty if
+    /// all is well.
     pub problem: &'static str,
     /// The vantages that it reports.
     pub reporters: Vec<String>,
@@ -281,15 +282,25 @@ impl<'p> Series<'p> {
         .collect()
     }
 
-    /// Series of rules that are not shown.
+    /// Series that [`Self::counted`] leaves out of the sections.
     fn left_out(&self) -> usize {
         if self.settled {
             return 0;
         }
-        [REQUESTS.name, CONNECTIONS.name, DRY_RUN.name, CALLERS.name]
-            .iter()
-            .flat_map(|name| self.of(name))
-            .filter(|(labels, count)| labels.contains_key("rule") && count.is_settled())
+        // Of requests and dry runs only refusals have a section.
+        let sections = [
+            (REQUESTS.name, Some("deny")),
+            (CONNECTIONS.name, None),
+            (DRY_RUN.name, Some("deny")),
+            (CALLERS.name, None),
+        ];
+        sections
+            .into_iter()
+            .flat_map(|(name, decision)| self.of(name).map(move |series| (decision, series)))
+            .filter(|(decision, (labels, count))| {
+                count.is_settled()
+                    && decision.is_none_or(|decision| label(labels, "decision") == decision)
+            })
             .count()
     }
 
@@ -360,7 +371,7 @@ fn state(proxy: &Proxy) -> ProxyState {
     ProxyState {
         address: proxy.target.to_string(),
         error: proxy.error.clone(),
-        problem: match (&proxy.error, proxy.wrong) {
+        problem: match (&proxy.error, &proxy.wrong) {
             (None, _) => "",
             (Some(_), Some(wrong)) => wrong.title(),
             (Some(_), None) => "NO ANSWER",

@@ -272,8 +272,11 @@ fn join(words: &[String]) -> String {
     }
 }
 
-/// A count: whole below a million, then with a unit.
+/// A count: whole below a million, then with a unit, and short whatever it is.
 fn count(value: f64) -> String {
+    if value >= 1e15 {
+        return format!("{value:.1e}");
+    }
     let units = [(1e12, "T"), (1e9, "G"), (1e6, "M")];
     match units.iter().find(|(size, _)| value >= *size) {
         Some((size, unit)) => format!("{:.2}{unit}", value / size),
@@ -322,7 +325,7 @@ pub(super) fn plain(snapshot: &Snapshot, limit: usize) -> String {
     }
     if snapshot.settled > 0 {
         text.push_str(&format!(
-            "\n{} series of rules have not moved since the policy changed and are left out; --all shows them\n",
+            "\n{} series have not moved since the policy changed and are left out; --all shows them\n",
             snapshot.settled
         ));
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
@@ -91,13 +91,14 @@ impl ScrapeTarget {
     /// If there is no complete answer that is read within `deadline`, its status is not 200, one of our
     /// lines in it is not of the Prometheus text format, or there is none: then it says what that is.
     pub(super) async fn scrape(&self, deadline: Duration) -> anyhow::Result<Samples> {
-        match tokio::time::timeout(deadline, self.read()).await {
+        let end = Instant::now() + deadline;
+        match tokio::time::timeout(deadline, self.read(end)).await {
             Ok(samples) => samples,
             Err(_) => bail!("no answer in {deadline:?}"),
         }
     }
 
-    async fn read(&self) -> anyhow::Result<Samples> {
+    async fn read(&self, end: Instant) -> anyhow::Result<Samples> {
         let text = self.get(&self.path).await?;
         let lines: Lines = tokio::task::spawn_blocking(move || Lines::of(&text)).await?;
         if lines.are_plain {
@@ -105,7 +106,10 @@ impl ScrapeTarget {
         }
         if !lines.ours.is_empty() {
             let ours = lines.ours;
-            return tokio::task::spawn_blocking(move || Samples::parse(&ours)).await?;
+            // The timeout cannot end what runs on another thread.
+            let samples =
+                tokio::task::spawn_blocking(move || Samples::parse_until(&ours, end)).await?;
+            return samples.map_err(|error| WrongTarget::Unreadable(format!("{error:#}")).into());
         }
         let is_envoy = lines.are_envoys
             || self.path == PATH
@@ -132,12 +136,16 @@ impl ScrapeTarget {
         let response = sender.send_request(request).await?;
         let status = response.status();
         if status != StatusCode::OK {
-            bail!("it answers with {status}: is this the right port and path?");
+            let why = format!("it answers with {status}: is this the right port and path?");
+            return Err(WrongTarget::Unreadable(why).into());
         }
         let body = Limited::new(response.into_body(), LIMIT).collect().await;
         connection.abort();
         let body = body.map_err(|error| match error.is::<LengthLimitError>() {
-            true => anyhow::anyhow!("its answer is larger than {} MB", LIMIT >> 20),
+            true => {
+                let why = format!("its answer is larger than {} MB", LIMIT >> 20);
+                WrongTarget::Unreadable(why).into()
+            }
             false => anyhow::anyhow!("the answer broke off: {error}"),
         })?;
         Ok(String::from_utf8_lossy(&body.to_bytes()).into_owned())
@@ -145,8 +153,10 @@ impl ScrapeTarget {
 }
 
 /// A target that answers, and not with what a proxy with a filter has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum WrongTarget {
+    /// What is not read, and why.
+    Unreadable(String),
     /// Something else than an Envoy.
     Foreign,
     /// An Envoy without the filter.
@@ -157,8 +167,9 @@ pub(super) enum WrongTarget {
 
 impl WrongTarget {
     /// The same in two words.
-    pub(super) fn title(self) -> &'static str {
+    pub(super) fn title(&self) -> &'static str {
         match self {
+            Self::Unreadable(_) => "BAD ANSWER",
             Self::Foreign => "NO PROXY",
             Self::Unfiltered => "NO FILTER",
             Self::Unlabelled => "NO LABELS",
@@ -169,6 +180,7 @@ impl WrongTarget {
 impl fmt::Display for WrongTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Unreadable(why) => why,
             Self::Foreign => {
                 "no metrics of an Envoy: is this the right port and path? Envoy's admin has \
                  /stats/prometheus, and so has port 15090 of Istio's proxies"

@@ -1,5 +1,6 @@
 //! Where the addresses of the proxies come from, beside the command line.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
@@ -48,6 +49,62 @@ pub(super) fn of_file(file: &Path) -> anyhow::Result<Vec<ScrapeTarget>> {
     Ok(targets)
 }
 
+/// The compose project's name that is meant: itself, or that of the project in a folder.
+///
+/// # Errors
+/// If there is no such folder.
+pub(super) fn project(name_or_folder: &str) -> anyhow::Result<String> {
+    // What no name of a project has in it.
+    if !name_or_folder.contains(['/', '.']) {
+        return Ok(name_or_folder.to_owned());
+    }
+    let folder = Path::new(name_or_folder);
+    let folder = folder
+        .canonicalize()
+        .with_context(|| format!("cannot find the compose project's folder {name_or_folder}"))?;
+    let file = folder.join(".env");
+    let settings = match std::fs::read_to_string(&file) {
+        Ok(settings) => settings,
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", file.display()));
+        }
+    };
+    let set = settings
+        .lines()
+        .find_map(|line| line.strip_prefix("COMPOSE_PROJECT_NAME="));
+    let name = match set {
+        Some(name) => name.trim().trim_matches(['"', '\'']).to_owned(),
+        // As compose calls a project that is not named.
+        None => folder
+            .file_name()
+            .map(|name| name.to_string_lossy().to_lowercase())
+            .unwrap_or_default()
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+            .collect(),
+    };
+    Ok(name)
+}
+
+/// What to do where the containers of a project are out of reach.
+pub(super) fn where_containers_answer(project: &str, containers: &[ScrapeTarget]) -> String {
+    let addresses: Vec<String> = containers.iter().map(ToString::to_string).collect();
+    format!(
+        "Addresses of containers are reached from the machine that docker's daemon runs on, and not through \
+         Docker Desktop's; run this in the project's network instead:\n  \
+         docker run --rm --network {} meridian:{} top --once {}",
+        word(&inside(project)),
+        env!("CARGO_PKG_VERSION"),
+        addresses.join(" ")
+    )
+}
+
+/// The network that the proxies of a project are in.
+fn inside(project: &str) -> String {
+    format!("{project}_inside")
+}
+
 /// The proxies of a running compose project, as `render compose` writes it, at their addresses inside.
 ///
 /// # Errors
@@ -78,7 +135,7 @@ pub(super) fn of_compose(project: &str) -> anyhow::Result<Vec<ScrapeTarget>> {
     }
     let described = ask(&[&["inspect"], &ids[..]].concat())?;
     let containers: Vec<Value> = serde_json::from_str(&described).context("docker inspect")?;
-    let inside = format!("{project}_inside");
+    let inside = inside(project);
     let mut proxies: Vec<(&str, &str)> = containers
         .iter()
         .filter_map(|container| {
@@ -181,6 +238,26 @@ mod tests {
             let error = format!("{:#}", file(text).unwrap_err());
             assert!(error.contains(told), "{error}");
         }
+    }
+
+    #[test]
+    fn a_compose_project_has_a_name_or_a_folder() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("My.Mesh_1");
+        std::fs::create_dir(&folder).unwrap();
+        let shown = folder.to_str().unwrap();
+        assert_eq!(project("meridian").unwrap(), "meridian");
+        assert_eq!(project(shown).unwrap(), "mymesh_1");
+        let settings = "# Names.\nCOMPOSE_PROJECT_NAME=\"trial\"\nPORT=1\n";
+        std::fs::write(folder.join(".env"), settings).unwrap();
+        assert_eq!(project(shown).unwrap(), "trial");
+        let error = project("./no-such-folder").unwrap_err();
+        assert!(error.to_string().contains("./no-such-folder"), "{error}");
+
+        let containers = ["10.0.0.1:15090".parse().unwrap()];
+        let told = where_containers_answer("trial", &containers);
+        assert!(told.contains("--network trial_inside meridian:"), "{told}");
+        assert!(told.ends_with("top --once 10.0.0.1:15090"), "{told}");
     }
 
     #[test]

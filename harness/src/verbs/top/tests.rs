@@ -134,9 +134,9 @@ fn the_text_says_how_many_rows_it_leaves_out() {
     assert!(text.contains("  and 2 more\n"), "{text}");
 }
 
-fn drawn(width: u16, height: u16, selected: usize) -> String {
+fn drawn(proxies: &[Proxy], width: u16, height: u16, selected: usize) -> String {
     let mut view = View {
-        snapshot: Snapshot::of(&proxies(), false),
+        snapshot: Snapshot::of(proxies, false),
         interval: Duration::from_secs(2),
         selected,
         sort: Sort::Count,
@@ -152,10 +152,11 @@ fn drawn(width: u16, height: u16, selected: usize) -> String {
 
 #[test]
 fn any_size_of_terminal_can_be_drawn_on() {
+    let proxies = proxies();
     for width in [1, 2, 7, 20, 40, 79, 80, 119, 120, 160, 300] {
         for height in [1, 2, 3, 5, 8, 24, 36, 50] {
             for selected in 0..6 {
-                drawn(width, height, selected);
+                drawn(&proxies, width, height, selected);
             }
         }
     }
@@ -163,7 +164,7 @@ fn any_size_of_terminal_can_be_drawn_on() {
 
 #[test]
 fn eighty_by_twenty_four_shows_what_matters() {
-    let screen = drawn(80, 24, 5);
+    let screen = drawn(&proxies(), 80, 24, 5);
     for part in [
         "3 of 4 proxies answer",
         "2 POLICIES",
@@ -176,7 +177,7 @@ fn eighty_by_twenty_four_shows_what_matters() {
     ] {
         assert!(screen.contains(part), "{part} is not on\n{screen}");
     }
-    let wide = drawn(160, 50, 0);
+    let wide = drawn(&proxies(), 160, 50, 0);
     for part in [
         "Refusals (3)",
         "Dry run would deny (1)",
@@ -242,7 +243,67 @@ fn rules_that_stand_still_since_the_policy_changed_are_left_out() {
     assert_eq!(rules(&proxies, false), ["stays"]);
     assert_eq!(rules(&proxies, true), ["gone", "stays"]);
     let text = tables::plain(&Snapshot::of(&proxies, false), 10);
-    assert!(text.ends_with("1 series of rules have not moved since the policy changed and are left out; --all shows them\n"), "{text}");
+    assert!(
+        text.ends_with(
+            "1 series have not moved since the policy changed and are left out; --all shows them\n"
+        ),
+        "{text}"
+    );
     // What all requests add up to is what was counted.
     assert_eq!(Snapshot::of(&proxies, false).traffic[0].denied, 11.0);
+    let screen = drawn(&proxies, 120, 24, 0);
+    assert!(screen.contains("1 series left out (--all)"), "{screen}");
+    // From a reset on, what moves is there at once, and what had moved before is not.
+    proxies[0].reset();
+    proxies[0].take(at, scrape(2, 5, 7));
+    assert_eq!(rules(&proxies, false), ["stays"]);
+    proxies[0].take(at, scrape(2, 6, 7));
+    assert_eq!(rules(&proxies, false), ["gone", "stays"]);
+}
+
+#[test]
+fn what_is_left_out_is_what_a_section_would_show() {
+    let scrape = |revision: u64| {
+        let flow = "reporter=\"egress\",direction=\"north-south\"";
+        Samples::parse(&format!(
+            "meridian_policy_revision{{reporter=\"egress\"}} {revision}\n\
+             meridian_requests_total{{{flow},decision=\"allow\",rule=\"a\"}} 1\n\
+             meridian_requests_total{{{flow},decision=\"deny\",rule=\"b\"}} 1\n\
+             meridian_connections_total{{{flow},decision=\"allow\",rule=\"a\"}} 1\n\
+             meridian_dry_run_total{{{flow},decision=\"allow\",rule=\"a\"}} 1\n\
+             meridian_caller_requests_total{{{flow},decision=\"allow\",source_namespace=\"n\"}} 1\n"
+        ))
+    };
+    let mut proxies = [Proxy::new("127.0.0.1:1".parse().unwrap())];
+    let at = Instant::now();
+    proxies[0].take(at, scrape(1));
+    let rows = |snapshot: &Snapshot| {
+        snapshot.refusals.len()
+            + snapshot.connections.len()
+            + snapshot.dry_run.len()
+            + snapshot.callers.len()
+    };
+    assert_eq!(rows(&Snapshot::of(&proxies, false)), 3);
+    proxies[0].take(at, scrape(2));
+    let snapshot = Snapshot::of(&proxies, false);
+    assert_eq!((rows(&snapshot), snapshot.settled), (0, 3));
+    let snapshot = Snapshot::of(&proxies, true);
+    assert_eq!((rows(&snapshot), snapshot.settled), (3, 0));
+}
+
+#[test]
+fn absurd_numbers_are_short() {
+    let text =
+        "meridian_connections_total{reporter=\"ingress\",decision=\"deny\",rule=\"a\"} 1e308\n";
+    let at = Instant::now();
+    let proxies = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| {
+        let mut proxy = Proxy::new(address.parse().unwrap());
+        proxy.take(at, Samples::parse(text));
+        proxy
+    });
+    for (proxies, shown) in [(&proxies[..1], " 1.0e308 "), (&proxies[..], " inf ")] {
+        let text = tables::plain(&Snapshot::of(proxies, false), 10);
+        assert!(text.contains(shown), "{text}");
+        assert!(text.lines().all(|line| line.len() < 100), "{text}");
+    }
 }
