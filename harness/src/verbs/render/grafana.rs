@@ -151,7 +151,7 @@ impl Panel {
                     "overrides": [],
                 });
                 panel["options"] = json!({
-                    "legend": {"displayMode": "list", "placement": "bottom", "showLegend": true},
+                    "legend": {"displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": []},
                     "tooltip": {"mode": "multi", "sort": "desc"},
                 });
             }
@@ -161,7 +161,12 @@ impl Panel {
                 panel["options"] = json!({
                     "calculate": false,
                     "yAxis": {"unit": "ms"},
-                    "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64},
+                    "color": {
+                        "mode": "scheme", "scheme": "Oranges", "steps": 64, "fill": "dark-orange", "exponent": 0.5,
+                        "reverse": false,
+                    },
+                    "showValue": "auto",
+                    "exemplars": {"color": "rgba(255,0,255,0.7)"},
                     "cellGap": 1,
                     "tooltip": {"mode": "single", "yHistogram": false},
                     "legend": {"show": true},
@@ -170,7 +175,7 @@ impl Panel {
             Drawing::Table => {
                 panel["type"] = json!("table");
                 panel["fieldConfig"] = json!({"defaults": {"decimals": 0}, "overrides": []});
-                panel["options"] = json!({"showHeader": true});
+                panel["options"] = json!({"showHeader": true, "frameIndex": 0});
                 panel["transformations"] =
                     json!([{"id": "organize", "options": {"excludeByName": {"Time": true}}}]);
             }
@@ -182,6 +187,17 @@ impl Panel {
 /// `sum by (LABELS) (rate(METRIC{SELECTOR}[$__rate_interval]))`
 fn rate(labels: &str, metric: &str, selector: &str) -> String {
     format!("sum by ({labels}) (rate({metric}{{{selector}}}[$__rate_interval]))")
+}
+
+/// The same, without what stands still in all of the time that is shown.
+///
+/// Envoy keeps the series of a rule that a policy has no more until it restarts.
+fn moving_rate(labels: &str, metric: &str, selector: &str) -> String {
+    let rate = rate(labels, metric, selector);
+    // At the end, so that a line is there as a whole or not at all.
+    format!(
+        "{rate}\nand sum by ({labels}) (increase({metric}{{{selector}}}[$__range] @ end())) > 0"
+    )
 }
 
 fn lines(
@@ -249,37 +265,40 @@ fn decisions(denied: &str) -> Vec<Panel> {
     vec![
         lines(
             "Refusals by rule",
-            "Requests and connections. Without a rule it is default, invalid-host or sni-mismatch.",
+            "Requests and connections. Without a rule it is default, invalid-host or sni-mismatch. Left out is what \
+                counted nothing in the time shown, such as rules that the policy has no more.",
             4,
             "reqps",
             vec![
                 (
-                    rate("reporter, rule", REQUESTS.name, denied),
+                    moving_rate("reporter, rule", REQUESTS.name, denied),
                     "{{reporter}} {{rule}}",
                 ),
                 (
-                    rate("reporter, rule", CONNECTIONS.name, denied),
+                    moving_rate("reporter, rule", CONNECTIONS.name, denied),
                     "{{reporter}} {{rule}} (connections)",
                 ),
             ],
         ),
         lines(
             "Dry run",
-            "What rules and sections in dry run would have decided.",
+            "What rules and sections in dry run would have decided. Left out is what counted nothing in the time \
+                shown, such as rules that the policy has no more.",
             4,
             "reqps",
             vec![(
-                rate("reporter, decision, rule", DRY_RUN.name, CHOSEN),
+                moving_rate("reporter, decision, rule", DRY_RUN.name, CHOSEN),
                 "{{reporter}} would {{decision}} {{rule}}",
             )],
         ),
         lines(
             "Egress by caller",
-            "Requests at the egress gateway, by the caller's namespace where the policy names it.",
+            "Requests at the egress gateway, by the caller's namespace where the policy names it. Left out is what \
+                counted nothing in the time shown.",
             4,
             "reqps",
             vec![(
-                rate(
+                moving_rate(
                     "source_namespace, decision",
                     CALLERS.name,
                     "direction=~\"$direction\"",
