@@ -69,7 +69,7 @@ impl fmt::Display for Malformed {
 
 /// Reads every line of `stream`, calls `each` with every entry, and adds what it found to `summary`.
 ///
-/// An entry is the JSON object of a line. Before it may stand what [`is_prefix`] knows; an object behind
+/// An entry is the JSON object of a line. Before it may stand what `is_prefix` knows; an object behind
 /// anything else is text of a client's or of another program's.
 ///
 /// No line stops it, and it keeps no more than one of at most 1 MiB. A stream that breaks in the
